@@ -1,0 +1,3 @@
+//! What the programs of the sweep agree on. See ARCHITECTURE.md for the map.
+
+pub mod record;
