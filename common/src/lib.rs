@@ -1,3 +1,5 @@
 //! What the programs of the sweep agree on. See ARCHITECTURE.md for the map.
 
+pub mod math;
 pub mod record;
+pub mod rng;
