@@ -159,7 +159,7 @@ fn round<S: Simd>(s: S, x: S::V) -> S::V {
 fn pow2<S: Simd>(s: S, k: S::V) -> S::V {
     // The low bits of k + ROUND are k; shifting drops the rest.
     let biased = s.iadd(s.bits(s.add(k, s.splat(ROUND))), s.isplat(1023));
-    s.from_bits(s.shl::<52>(biased))
+    s.of_bits(s.shl::<52>(biased))
 }
 
 /// k and e^r − 1 with x = k·ln 2 + r, |r| ≤ ln(2)/2.
@@ -299,11 +299,11 @@ pub fn ln<S: Simd>(s: S, x: S::V) -> S::V {
         s.iand(offset, s.isplat(0x000f_ffff_ffff_ffff)),
         s.isplat(0x3fe6_a09e_667f_3bcd),
     );
-    let f = s.sub(s.from_bits(m_bits), s.splat(1.0));
+    let f = s.sub(s.of_bits(m_bits), s.splat(1.0));
     // Exponent bits to a number by the 2^52 trick.
     let e_bits = s.ior(s.shr::<52>(offset), s.isplat(0x4330_0000_0000_0000));
     let k = s.sub(
-        s.sub(s.from_bits(e_bits), s.splat(4503599627370496.0 + 1023.0)),
+        s.sub(s.of_bits(e_bits), s.splat(4503599627370496.0 + 1023.0)),
         bias,
     );
     let y = log_core(s, f, k);
@@ -368,7 +368,7 @@ pub fn sin_cos<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let q = s.bits(s.add(k, s.splat(ROUND)));
     let swap_bit = s.shl::<63>(q);
     let swapped = s.lt(
-        s.from_bits(s.ior(swap_bit, s.isplat(1.0f64.to_bits()))),
+        s.of_bits(s.ior(swap_bit, s.isplat(1.0f64.to_bits()))),
         s.splat(0.0),
     );
     let sin_sign = s.shl::<62>(s.iand(q, s.isplat(2)));
@@ -376,9 +376,9 @@ pub fn sin_cos<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let sin = s.select(swapped, cos_r, sin_r);
     let cos = s.select(swapped, sin_r, cos_r);
     // sin(−0) is −0.
-    let sin = s.from_bits(s.ixor(s.bits(sin), sin_sign));
+    let sin = s.of_bits(s.ixor(s.bits(sin), sin_sign));
     let sin = s.select(s.eq(a, s.splat(0.0)), a, sin);
-    let cos = s.from_bits(s.ixor(s.bits(cos), cos_sign));
+    let cos = s.of_bits(s.ixor(s.bits(cos), cos_sign));
     (
         s.patch(huge, x, sin, libm::sin),
         s.patch(huge, x, cos, libm::cos),

@@ -66,7 +66,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The bits of each lane.
     fn bits(self, a: Self::V) -> Self::I;
     /// Lanes from their bits.
-    fn from_bits(self, a: Self::I) -> Self::V;
+    fn of_bits(self, a: Self::I) -> Self::V;
     /// All lanes `x`.
     fn isplat(self, x: u64) -> Self::I;
     /// Wrapping a + b
@@ -85,19 +85,19 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// −a
     #[inline(always)]
     fn neg(self, a: Self::V) -> Self::V {
-        self.from_bits(self.ixor(self.bits(a), self.isplat(1 << 63)))
+        self.of_bits(self.ixor(self.bits(a), self.isplat(1 << 63)))
     }
     /// |a|
     #[inline(always)]
     fn abs(self, a: Self::V) -> Self::V {
-        self.from_bits(self.iand(self.bits(a), self.isplat(!(1 << 63))))
+        self.of_bits(self.iand(self.bits(a), self.isplat(!(1 << 63))))
     }
     /// |a| with the sign of `sign`
     #[inline(always)]
     fn copysign(self, a: Self::V, sign: Self::V) -> Self::V {
         let s = self.iand(self.bits(sign), self.isplat(1 << 63));
         let m = self.iand(self.bits(a), self.isplat(!(1 << 63)));
-        self.from_bits(self.ior(m, s))
+        self.of_bits(self.ior(m, s))
     }
     /// min(a, b) where a NaN in `a` stays
     #[inline(always)]
@@ -269,7 +269,7 @@ impl Simd for Portable {
         per_lane!(f64::to_bits, a)
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::V {
+    fn of_bits(self, a: Self::I) -> Self::V {
         per_lane!(f64::from_bits, a)
     }
     #[inline(always)]
@@ -460,7 +460,7 @@ mod x86 {
             both!(_mm256_castpd_si256, a)
         }
         #[inline(always)]
-        fn from_bits(self, a: I2) -> D2 {
+        fn of_bits(self, a: I2) -> D2 {
             both!(_mm256_castsi256_pd, a)
         }
         #[inline(always)]
@@ -571,7 +571,7 @@ mod x86 {
             unsafe { _mm512_castpd_si512(a) }
         }
         #[inline(always)]
-        fn from_bits(self, a: __m512i) -> __m512d {
+        fn of_bits(self, a: __m512i) -> __m512d {
             unsafe { _mm512_castsi512_pd(a) }
         }
         #[inline(always)]
