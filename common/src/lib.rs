@@ -6,4 +6,5 @@ pub mod math;
 pub mod record;
 pub mod rng;
 pub mod spec;
+pub mod suggest;
 pub mod summary;
