@@ -1,5 +1,10 @@
 //! What the programs of the sweep agree on. See ARCHITECTURE.md for the map.
 
+pub mod formula;
+pub mod ids;
 pub mod math;
 pub mod record;
 pub mod rng;
+pub mod spec;
+pub mod suggest;
+pub mod summary;
