@@ -2,6 +2,7 @@
 
 pub mod canon;
 pub mod formula;
+pub mod grid;
 pub mod ids;
 pub mod math;
 pub mod record;

@@ -7,7 +7,7 @@
 //! BaselineId = SHA-256("baseline" ‖ encoding of what the baseline reads)
 //! ```
 //!
-//! The encoding is that of [`encode`]; prefixes are text of the encoding. Fields
+//! The encoding is that of [`encode`]; prefixes are text in it. Fields
 //! that a run does not read are left out ([`CellField::is_read`]), and so is
 //! the seed where nothing is drawn from it ([`reads_seed`]); data enter as
 //! the content hash of their parsed arrays, files by the hash of their bytes,
@@ -21,7 +21,7 @@
 //!
 //! What this module does not do: it reads no files and checks no values.
 
-mod encode;
+pub mod encode;
 mod fields;
 mod theory;
 
