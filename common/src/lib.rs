@@ -4,6 +4,7 @@ pub mod diagnostic;
 pub mod formula;
 pub mod ids;
 pub mod math;
+pub mod node;
 pub mod record;
 pub mod rng;
 pub mod spec;
