@@ -9,3 +9,4 @@ pub mod record;
 pub mod rng;
 pub mod spec;
 pub mod suggest;
+pub mod summary;
