@@ -1,8 +1,12 @@
 //! What the programs of the sweep agree on. See ARCHITECTURE.md for the map.
 
+pub mod canon;
+pub mod diagnostic;
 pub mod formula;
+pub mod grid;
 pub mod ids;
 pub mod math;
+pub mod node;
 pub mod record;
 pub mod rng;
 pub mod spec;
