@@ -2,6 +2,7 @@
 
 pub mod formula;
 pub mod ids;
+pub mod layout;
 pub mod math;
 pub mod record;
 pub mod rng;
