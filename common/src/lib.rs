@@ -5,6 +5,7 @@ pub mod ids;
 pub mod layout;
 pub mod math;
 pub mod record;
+pub mod reference;
 pub mod rng;
 pub mod spec;
 pub mod suggest;
