@@ -297,6 +297,21 @@ impl Sigma {
         }
     }
 
+    /// σ(t) of one number: any lane of [`Sigma::apply`].
+    pub fn value(&self, t: f64) -> f64 {
+        self.jet(t)[0]
+    }
+
+    /// σ(t), σ′(t), σ″(t) of one number.
+    pub fn jet(&self, t: f64) -> [f64; 3] {
+        let mut arena = [0.0; 4 * LANES];
+        arena[..LANES].fill(t);
+        let place = |i: usize| Operand::arena(i * LANES, 1);
+        let isa = Isa::current();
+        self.apply(isa, &mut arena, place(0), place(1), place(2), Some(place(3)), None, 1, 1);
+        [arena[LANES], arena[2 * LANES], arena[3 * LANES]]
+    }
+
     /// dst = base + σ(src), first = σ′(src), second = σ″(src) where wanted.
     ///
     /// All blocks are `[groups, features, 8]`; `dst` may be `src` or `base`.

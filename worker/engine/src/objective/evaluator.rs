@@ -14,6 +14,51 @@ use crate::program::{Patch, Patches};
 /// Above this many bytes of linearised blocks, products recompute them one by one.
 const LINEAR_BYTES: usize = 1 << 30;
 
+/// The entries of all activations of a problem in one index.
+#[derive(Clone, Debug)]
+pub(crate) struct Entries {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) len: usize,
+}
+
+/// One activation's share of [`Entries`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    src: usize,
+    dst: usize,
+    /// Units per row.
+    pub(crate) size: usize,
+    /// First index.
+    pub(crate) first: usize,
+}
+
+impl Entries {
+    pub(crate) fn new(problem: &Problem) -> Self {
+        let n = problem.dims.rows;
+        let mut parts = Vec::new();
+        let mut len = 0;
+        for (src, dst) in problem.program.activation_buffers() {
+            let size = problem.program.buffer_size(src);
+            parts.push(Part { src, dst, size, first: len });
+            len += n * size;
+        }
+        Self { parts, len }
+    }
+
+    pub(crate) fn index(&self, activation: usize, row: usize, unit: usize) -> usize {
+        let part = &self.parts[activation];
+        part.first + row * part.size + unit
+    }
+
+    /// (activation, row, unit) of an index.
+    pub(crate) fn locate(&self, index: usize) -> (usize, usize, usize) {
+        let a = self.parts.partition_point(|p| p.first <= index) - 1;
+        let part = &self.parts[a];
+        let inside = index - part.first;
+        (a, inside / part.size, inside % part.size)
+    }
+}
+
 /// Room for one block's passes.
 #[derive(Clone, Debug, Default)]
 struct Workspace {
@@ -91,10 +136,12 @@ impl<'p> Evaluator<'p> {
         assert_eq!(gradient.len(), problem.program_len(), "gradient");
         let (isa, units) = (self.isa, problem.units());
         let patches = &self.patches;
+        // Mixed pieces need the pre-activations, which only the full layout keeps.
+        let full = patches.iter().any(|p| !p.is_empty());
         let run = |b: usize, w: &mut Workspace, out: &mut [f64]| -> f64 {
-            Self::workspace(problem, w, false);
+            Self::workspace(problem, w, full);
             let input = problem.input(&problem.blocks[b]);
-            let layout = &problem.gradient_layout;
+            let layout = if full { &problem.full_layout } else { &problem.gradient_layout };
             let patches: &Patches = &patches[b];
             let p = &problem.program;
             let loss = p.forward(
@@ -153,6 +200,132 @@ impl<'p> Evaluator<'p> {
             losses.iter().fold(0.0, |a, b| a + b)
         };
         total / problem.dims.rows as f64
+    }
+
+    /// Sets the kinks that are held at a mix of their pieces, per block and sorted
+    /// by activation; no evaluation is valid for products until the next
+    /// [`Evaluator::linearize`].
+    pub(crate) fn set_patches(&mut self, patches: Vec<Vec<Patch>>) {
+        debug_assert_eq!(patches.len(), self.problem.blocks.len());
+        self.patches = patches;
+        self.point.clear();
+    }
+
+    /// Entries of all activations: n rows of their units, activation after activation.
+    pub(crate) fn entries(&self) -> Entries {
+        Entries::new(self.problem)
+    }
+
+    /// Pre-activations t and adjoints ∂L/∂h of all activations' entries, from
+    /// the last [`Evaluator::linearize`], in the order of [`Entries`].
+    ///
+    /// # Panics
+    /// If nothing is linearised or the linearisation was too large to keep.
+    pub(crate) fn fields(&self) -> (Vec<f64>, Vec<f64>) {
+        assert!(self.linear_fits() && !self.point.is_empty(), "linearize first");
+        let problem = self.problem;
+        let layout = &problem.full_layout;
+        let entries = self.entries();
+        let mut t = vec![0.0; entries.len];
+        let mut delta = vec![0.0; entries.len];
+        for (b, block) in problem.blocks.iter().enumerate() {
+            let arena = &self.linear[b];
+            for (a, part) in entries.parts.iter().enumerate() {
+                let from = layout.value[part.src] * problem.units();
+                let from_delta = layout.adjoint[part.dst] * problem.units();
+                for row in 0..block.rows.1 {
+                    let (g, lane) = (row / LANES, row % LANES);
+                    for unit in 0..part.size {
+                        let at = (g * part.size + unit) * LANES + lane;
+                        let to = entries.index(a, block.rows.0 + row, unit);
+                        t[to] = arena[from + at];
+                        delta[to] = arena[from_delta + at];
+                    }
+                }
+            }
+        }
+        (t, delta)
+    }
+
+    fn call<'a>(&'a self, b: usize, direction: &'a [f64]) -> crate::program::TangentCall<'a> {
+        let problem = self.problem;
+        crate::program::TangentCall {
+            isa: self.isa,
+            loss: problem.loss,
+            parameters: &self.point,
+            direction,
+            layout: &problem.full_layout,
+            tangents: &problem.tangent_layout,
+            input: problem.input(&problem.blocks[b]),
+            linear: &self.linear[b],
+            units: problem.units(),
+            first_group: 0,
+        }
+    }
+
+    /// ṫ of all entries along a direction of program coordinates.
+    pub(crate) fn tangent_fields(&mut self, direction: &[f64]) -> Vec<f64> {
+        assert!(self.linear_fits() && !self.point.is_empty(), "linearize first");
+        let problem = self.problem;
+        self.ensure(1);
+        let mut w = std::mem::take(&mut self.workspaces[0]);
+        w.tangents.grow(problem.tangent_layout.arena_len(problem.groups));
+        let entries = self.entries();
+        let mut out = vec![0.0; entries.len];
+        for (b, block) in problem.blocks.iter().enumerate() {
+            let call = self.call(b, direction);
+            problem.program.tangents(&call, &mut w.tangents, &mut w.live);
+            for (a, part) in entries.parts.iter().enumerate() {
+                if !w.live[part.src] {
+                    continue;
+                }
+                let from = problem.program.tangent_offset(&call, part.src);
+                for row in 0..block.rows.1 {
+                    let (g, lane) = (row / LANES, row % LANES);
+                    for unit in 0..part.size {
+                        out[entries.index(a, block.rows.0 + row, unit)] =
+                            w.tangents[from + (g * part.size + unit) * LANES + lane];
+                    }
+                }
+            }
+        }
+        self.workspaces[0] = w;
+        out
+    }
+
+    /// ∂t/∂q of some entries, row by row, q in program coordinates.
+    pub(crate) fn jacobian(&mut self, wanted: &[usize]) -> Vec<f64> {
+        assert!(self.linear_fits() && !self.point.is_empty(), "linearize first");
+        let problem = self.problem;
+        let p = problem.program_len();
+        self.ensure(1);
+        let mut w = std::mem::take(&mut self.workspaces[0]);
+        w.tangents.grow(problem.tangent_layout.arena_len(problem.groups));
+        w.scratch.grow(problem.program.scratch_len(problem.groups));
+        let entries = self.entries();
+        let zero = vec![0.0; p];
+        let mut out = vec![0.0; wanted.len() * p];
+        for (entry, out) in wanted.iter().zip(out.chunks_exact_mut(p)) {
+            let (a, row, unit) = entries.locate(*entry);
+            let b = problem.block_of(row);
+            let inside = row - problem.blocks[b].rows.0;
+            let mut call = self.call(b, &zero);
+            call.first_group = inside / LANES;
+            call.input.groups = 1;
+            let buffer = entries.parts[a].src;
+            problem.program.entry_gradient(
+                &call,
+                buffer,
+                unit,
+                inside % LANES,
+                &mut w.tangents,
+                &mut w.live,
+                out,
+                &mut w.scratch,
+            );
+        }
+        self.workspaces[0] = w;
+        out
     }
 
     /// z(x_i; u) for all rows, `[n, d_z]` row-major; the given table where there is one.
@@ -318,6 +491,7 @@ impl<'p> Evaluator<'p> {
                     input: problem.input(&problem.blocks[b]),
                     linear,
                     units: problem.units(),
+                    first_group: 0,
                 };
                 problem.program.hessian_product(
                     &call,

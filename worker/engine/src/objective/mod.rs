@@ -21,6 +21,7 @@ mod evaluator;
 mod penalty;
 mod problem;
 
+pub(crate) use evaluator::Entries;
 pub use evaluator::Evaluator;
 pub use problem::{Arrays, BLOCK_ROWS, Dims, Problem};
 
@@ -205,6 +206,46 @@ impl<'p> Objective<'p> {
             let mut g = vec![0.0; x.len()];
             self.linearize(x, &mut g);
             self.work = work;
+        }
+    }
+
+    /// A gradient by program coordinates of a quantity that depends on the body
+    /// alone (for a chain: on everything), as a gradient by the variables.
+    pub(crate) fn pull_back_entry(&self, row: &[f64]) -> Vec<f64> {
+        let problem = self.problem();
+        let mut full = match (self.chart, problem.skip) {
+            (Chart::Theta, Skip::Outer) => {
+                let body = penalty::body_len(problem);
+                let mut out = vec![0.0; problem.theta_len()];
+                let at = out.len() - body;
+                out[at..].copy_from_slice(&row[row.len() - body..]);
+                out
+            }
+            _ => row.to_vec(),
+        };
+        if self.frozen.is_some() {
+            penalty::remove_body(problem, &mut full);
+        }
+        full
+    }
+
+    /// A direction of the variables at the last linearised point, in program coordinates.
+    pub(crate) fn push_forward_direction(&self, direction: &[f64]) -> Vec<f64> {
+        let problem = self.problem();
+        let full_v = if self.frozen.is_some() {
+            let mut v = direction.to_vec();
+            penalty::insert_body(problem, &mut v, &vec![0.0; penalty::body_len(problem)]);
+            v
+        } else {
+            direction.to_vec()
+        };
+        match self.chart {
+            Chart::Head => full_v,
+            Chart::Theta => {
+                let mut out = vec![0.0; problem.program_len()];
+                push_forward(problem, &self.complete(&self.at), &full_v, &mut out);
+                out
+            }
         }
     }
 

@@ -181,6 +181,21 @@ impl Problem {
         self.program.parameters()
     }
 
+    /// Number of blocks.
+    pub(crate) fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// First row and number of rows of a block.
+    pub(crate) fn block_rows(&self, b: usize) -> (usize, usize) {
+        self.blocks[b].rows
+    }
+
+    /// The block that holds a row.
+    pub(crate) fn block_of(&self, row: usize) -> usize {
+        self.blocks.partition_point(|b| b.rows.0 <= row) - 1
+    }
+
     pub(crate) fn units(&self) -> usize {
         self.groups * LANES
     }

@@ -23,29 +23,42 @@ pub struct BlockInput<'a> {
     pub groups: usize,
 }
 
-/// One entry of one activation whose value and derivatives are given instead
-/// of computed (kinks held at a soft slope).
+/// A kink of an activation: where it is and the two pieces that meet there,
+/// as slope and curvature on either side.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KinkShape {
+    /// τ.
+    pub position: f64,
+    /// σ(τ).
+    pub value: f64,
+    /// σ′(τ−), σ″(τ−).
+    pub left: [f64; 2],
+    /// σ′(τ+), σ″(τ+).
+    pub right: [f64; 2],
+}
+
+impl KinkShape {
+    /// (σ, σ′, σ″) of a piece continued to t by its second-order Taylor polynomial at τ.
+    fn continued(&self, piece: [f64; 2], t: f64) -> [f64; 3] {
+        let e = t - self.position;
+        let [slope, curvature] = piece;
+        [self.value + e * (slope + 0.5 * curvature * e), slope + curvature * e, curvature]
+    }
+}
+
+/// One entry of one activation that uses a mix of the two pieces of a kink:
+/// `left`·(left piece) + (1 − `left`)·(right piece). On its own side a piece is
+/// the activation itself; beyond the kink it is continued.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Patch {
     /// Which activation of the program.
     pub activation: usize,
     /// Position of the entry in the activation's block buffer.
     pub at: usize,
-    /// Left piece's share of the mix, in \[0, 1\]; the right piece has the rest.
+    /// The left piece's share, in \[0, 1\].
     pub left: f64,
-    /// σ(τ), left slope, right slope at the kink τ, and τ itself: near it the
-    /// activation is σ(τ) + slope·(t − τ) plus what curvature the pieces have.
-    pub kink: KinkPieces,
-}
-
-/// The two smooth pieces that meet at a kink, as value, slope and curvature at
-/// the current pre-activation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KinkPieces {
-    /// (σ, σ′, σ″) of the left piece, continued to t.
-    pub left: [f64; 3],
-    /// The same of the right piece.
-    pub right: [f64; 3],
+    /// The kink.
+    pub kink: KinkShape,
 }
 
 /// Patches of one block, sorted by activation.
@@ -165,15 +178,9 @@ impl Program {
                     let sigma = self.sigma.as_ref().expect("a program that activates has σ");
                     let under = base.map(|b| place(layout.value[b]));
                     sigma.apply(isa, arena, t, h, first, second, under, size, groups);
-                    self.patch(
-                        *index,
-                        layout,
-                        patches,
-                        arena,
-                        units,
-                        base.map(|b| layout.value[b]),
-                        *dst,
-                    );
+                    if !patches.is_empty() {
+                        self.patch(*index, *src, *dst, layout, patches, arena, units);
+                    }
                 }
                 Op::Gather { image, src, dst } => {
                     let channels = self.gathered_channels(*dst);
@@ -195,30 +202,48 @@ impl Program {
     }
 
     /// Overwrites single entries with a mix of the two pieces of a kink.
+    ///
+    /// Needs the pre-activations, so a layout that keeps everything.
     fn patch(
         &self,
         index: usize,
+        src: BufferId,
+        dst: BufferId,
         layout: &Layout,
         patches: &Patches,
         arena: &mut [f64],
         units: usize,
-        base: Option<usize>,
-        dst: BufferId,
     ) {
         let first = patches.partition_point(|p| p.activation < index);
-        for p in patches[first..]
-            .iter()
-            .take_while(|p| p.activation == index)
-        {
-            let mix = |i: usize| {
-                p.left
-                    .mul_add(p.kink.left[i], (1.0 - p.left) * p.kink.right[i])
+        for p in patches[first..].iter().take_while(|p| p.activation == index) {
+            let t = arena[layout.value[src] * units + p.at];
+            let h = layout.value[dst] * units + p.at;
+            let d = layout.first[index] * units + p.at;
+            let d2 = layout.second[index] * units + p.at;
+            // The value stands on a base that `other` and `own` share.
+            let on_left = t <= p.kink.position;
+            let own = if on_left { p.left } else { 1.0 - p.left };
+            let piece = if on_left { p.kink.right } else { p.kink.left };
+            let other = p.kink.continued(piece, t);
+            let here = if on_left { p.kink.left } else { p.kink.right };
+            // At τ itself the kernel's convention may be either piece's.
+            let exact = t == p.kink.position;
+            let [own_value, own_first, own_second] = if exact {
+                p.kink.continued(here, t)
+            } else {
+                [f64::NAN, arena[d], arena[d2]]
             };
-            let under = base.map_or(0.0, |b| arena[b * units + p.at]);
-            arena[layout.value[dst] * units + p.at] = under + mix(0);
-            arena[layout.first[index] * units + p.at] = mix(1);
-            if layout.second[index] != usize::MAX {
-                arena[layout.second[index] * units + p.at] = mix(2);
+            if exact {
+                // Both pieces have the same value there.
+                arena[d] = own * own_first + (1.0 - own) * other[1];
+                arena[d2] = own * own_second + (1.0 - own) * other[2];
+                let _ = own_value;
+            } else {
+                // h = base + σ(t); the mix moves it by (1 − own)·(other − σ(t)).
+                let sigma = self.sigma.as_ref().expect("a program that activates has σ").value(t);
+                arena[h] += (1.0 - own) * (other[0] - sigma);
+                arena[d] = own * own_first + (1.0 - own) * other[1];
+                arena[d2] = own * own_second + (1.0 - own) * other[2];
             }
         }
     }

@@ -25,7 +25,7 @@ mod layout;
 mod tangent;
 
 pub use build::{BodyDims, Builder};
-pub use exec::{BlockInput, KinkPieces, Patch, Patches};
+pub use exec::{BlockInput, KinkShape, Patch, Patches};
 pub use layout::{Keep, Layout};
 pub(crate) use tangent::TangentCall;
 pub use tangent::TangentLayout;
@@ -147,12 +147,12 @@ impl Program {
         self.buffers[self.output].size()
     }
 
-    /// The pre-activation buffer of each activation, in order.
-    pub fn pre_activations(&self) -> Vec<BufferId> {
-        let mut out = vec![0; self.activations];
+    /// Pre-activation and activation buffer of each activation, in order.
+    pub(crate) fn activation_buffers(&self) -> Vec<(BufferId, BufferId)> {
+        let mut out = vec![(0, 0); self.activations];
         for op in &self.ops {
-            if let Op::Activate { index, src, .. } = op {
-                out[*index] = *src;
+            if let Op::Activate { index, src, dst, .. } = op {
+                out[*index] = (*src, *dst);
             }
         }
         out

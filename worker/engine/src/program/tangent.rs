@@ -56,6 +56,8 @@ pub(crate) struct TangentCall<'a> {
     /// The block's arena after forward and backward.
     pub linear: &'a [f64],
     pub units: usize,
+    /// First group of the block that the passes cover; `input.groups` follow.
+    pub first_group: usize,
 }
 
 impl Program {
@@ -79,18 +81,26 @@ impl Program {
             c.isa,
             c.loss,
             arena,
-            self.linear(c, c.layout.loss_curvature, outputs),
+            self.linear(c, c.layout.loss_curvature, outputs, outputs),
             self.tangent(c, f),
             self.adjoint_tangent(c, f),
             outputs,
             c.input.groups,
             c.input.targets.inverse_rows,
         );
-        self.tangent_backward(c, arena, live, out, scratch);
+        self.tangent_backward(c, arena, live, out, scratch, self.ops.len());
     }
 
-    fn linear<'a>(&self, c: &TangentCall<'a>, unit: usize, features: usize) -> Operand<'a> {
-        Operand::shared(&c.linear[unit * c.units..], features)
+    /// A block of the linearised arena, of `size` numbers a sample.
+    fn linear<'a>(
+        &self,
+        c: &TangentCall<'a>,
+        unit: usize,
+        size: usize,
+        features: usize,
+    ) -> Operand<'a> {
+        let first = unit * c.units + c.first_group * size * kernels::LANES;
+        Operand::shared(&c.linear[first..], features)
     }
 
     fn tangent<'a>(&self, c: &TangentCall<'a>, b: BufferId) -> Operand<'a> {
@@ -104,8 +114,17 @@ impl Program {
     /// The value of a source at the linearisation point.
     fn value<'a>(&self, c: &TangentCall<'a>, source: Source) -> Operand<'a> {
         match source {
-            Source::Buffer(b) => self.linear(c, c.layout.value[b], self.buffers[b].features),
-            other => self.operand(other, c.layout, &c.input, c.units),
+            Source::Buffer(b) => self.linear(c, c.layout.value[b], self.buffers[b].size(), self.buffers[b].features),
+            other => {
+                let operand = self.operand(other, c.layout, &c.input, c.units);
+                match operand.place {
+                    kernels::Place::Shared(slice) => Operand {
+                        place: kernels::Place::Shared(&slice[c.first_group * operand.stride..]),
+                        stride: operand.stride,
+                    },
+                    kernels::Place::Arena(_) => unreachable!("external inputs are shared slices"),
+                }
+            }
         }
     }
 
@@ -204,7 +223,7 @@ impl Program {
                         kernels::copy(arena, flat(self.tangent(c, b)), to, size, groups);
                     }
                     if live[*src] {
-                        let first = self.linear(c, c.layout.first[*index], size);
+                        let first = self.linear(c, c.layout.first[*index], size, size);
                         let from = flat(self.tangent(c, *src));
                         if base_live.is_some() {
                             kernels::hadamard_add(isa, arena, first, from, to, size, groups);
@@ -242,9 +261,10 @@ impl Program {
         live: &[bool],
         out: &mut [f64],
         scratch: &mut [f64],
+        upto: usize,
     ) {
         let (isa, groups) = (c.isa, c.input.groups);
-        for (op, plan) in self.ops.iter().zip(&c.layout.plan).rev() {
+        for (op, plan) in self.ops[..upto].iter().zip(&c.layout.plan).rev() {
             match op {
                 Op::Affine {
                     weight,
@@ -257,7 +277,7 @@ impl Program {
                     let rows = groups * buffer.positions;
                     let size = weight.rows * weight.cols;
                     let r_delta = self.adjoint_tangent(c, *dst);
-                    let delta = self.linear(c, c.layout.adjoint[*dst], buffer.features);
+                    let delta = self.linear(c, c.layout.adjoint[*dst], buffer.size(), buffer.features);
                     let value = self.value(c, *src);
                     for k in 0..weight.blocks {
                         let r_delta = r_delta.from_feature(k * weight.rows);
@@ -315,14 +335,14 @@ impl Program {
                     let place = |at: usize| Operand::arena(at * c.units, size);
                     let r_delta = place(c.tangents.adjoint[*dst]);
                     let to = place(c.tangents.adjoint[*src]);
-                    let first = self.linear(c, c.layout.first[*index], size);
+                    let first = self.linear(c, c.layout.first[*index], size, size);
                     if plan.src_accumulates {
                         kernels::hadamard_add(isa, arena, first, r_delta, to, size, groups);
                     } else {
                         kernels::hadamard(isa, arena, first, r_delta, to, size, groups);
                     }
                     if live[*src] {
-                        let second = self.linear(c, c.layout.second[*index], size);
+                        let second = self.linear(c, c.layout.second[*index], size, size);
                         let r_t = place(c.tangents.tangent[*src]);
                         kernels::hadamard_add(isa, arena, second, r_t, to, size, groups);
                     }
@@ -351,6 +371,45 @@ impl Program {
                 }
             }
         }
+    }
+
+    /// The tangents of all buffers along the call's direction; which of them
+    /// move is left in `live`.
+    pub(crate) fn tangents(&self, c: &TangentCall<'_>, arena: &mut [f64], live: &mut Vec<bool>) {
+        live.clear();
+        live.resize(self.buffers.len(), false);
+        self.tangent_forward(c, arena, live);
+    }
+
+    /// Where the tangent of a buffer begins in the tangent arena.
+    pub(crate) fn tangent_offset(&self, c: &TangentCall<'_>, b: BufferId) -> usize {
+        c.tangents.tangent[b] * c.units
+    }
+
+    /// Adds to `out` the gradient, by the parameters, of one entry of a buffer:
+    /// `unit` (over positions and features) of `lane` in the call's first
+    /// group. The call covers one group.
+    pub(crate) fn entry_gradient(
+        &self,
+        c: &TangentCall<'_>,
+        buffer: BufferId,
+        unit: usize,
+        lane: usize,
+        arena: &mut [f64],
+        live: &mut Vec<bool>,
+        out: &mut [f64],
+        scratch: &mut [f64],
+    ) {
+        live.clear();
+        live.resize(self.buffers.len(), false);
+        for b in 0..self.buffers.len() {
+            let first = c.tangents.adjoint[b] * c.units;
+            arena[first..first + self.buffers[b].size() * kernels::LANES].fill(0.0);
+        }
+        arena[c.tangents.adjoint[buffer] * c.units + unit * kernels::LANES + lane] = 1.0;
+        let writer = self.ops.iter().position(|op| Self::writes(op) == buffer);
+        let upto = writer.map_or(0, |w| w + 1);
+        self.tangent_backward(c, arena, live, out, scratch, upto);
     }
 
     fn tangent_pass_on(
