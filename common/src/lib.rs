@@ -1,5 +1,6 @@
 //! What the programs of the sweep agree on. See ARCHITECTURE.md for the map.
 
+pub mod data;
 pub mod formula;
 pub mod ids;
 pub mod layout;
