@@ -1,5 +1,7 @@
 //! Reading data files: each format, its round trip, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use common::data::{
     Cells, ColumnError, DataError, Dataset, ReadError, TargetKind, load, matrix, read,
 };

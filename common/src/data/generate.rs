@@ -25,7 +25,7 @@ use super::dataset::{Dataset, TargetKind};
 use super::error::GeneratorError;
 use super::features::{monomial_count, monomials};
 use super::table::MAX_ENTRIES;
-use crate::layout::{LayoutDims, parameters, standard_start};
+use crate::layout::{LayoutDims, standard_start};
 use crate::math::scalar::{cos, sin};
 use crate::reference::{Network, Sample};
 use crate::rng::{Philox, Purpose};
@@ -127,7 +127,7 @@ pub fn generate(spec: &Generator) -> Result<Dataset, GeneratorError> {
         GeneratorKind::Teacher => {
             let model = teacher_model(spec)?;
             image = model.image;
-            teacher(spec, model)?
+            teacher(spec, &model)?
         }
         GeneratorKind::Linear => {
             let share = 1.0 / (d as f64).sqrt();
@@ -272,25 +272,24 @@ fn teacher_model(spec: &Generator) -> Result<ModelSpec, GeneratorError> {
     })
 }
 
-fn teacher(spec: &Generator, model: ModelSpec) -> Result<Target, GeneratorError> {
+fn teacher(spec: &Generator, model: &ModelSpec) -> Result<Target, GeneratorError> {
     let dims = LayoutDims {
         inputs: spec.inputs,
         phi: spec.inputs + 1,
         outputs: spec.outputs,
         table: 0,
     };
-    let arrays = Network::new(&model, dims)?.arrays().to_vec();
+    let network = Network::new(model, dims)?;
     let positions = model.image.map_or(1, |image| image[0] * image[1]);
-    let work = [spec.rows, parameters(&arrays), positions].map(|size| size as u128);
+    let work = [spec.rows, network.parameters(), positions].map(|size| size as u128);
     if work.iter().product::<u128>() > MAX_TEACHER_WORK {
         return Err(GeneratorError::TeacherTooLarge {
-            parameters: parameters(&arrays),
+            parameters: network.parameters(),
             rows: spec.rows,
         });
     }
-    let theta = standard_start(&arrays, spec.seed ^ TEACHER_KEY, 1.0);
+    let theta = standard_start(network.arrays(), spec.seed ^ TEACHER_KEY, 1.0);
     Ok(Box::new(move |_, x| {
-        let network = Network::new(&model, dims).expect("laid out above");
         let mut phi = x.to_vec();
         phi.push(1.0);
         let sample = Sample {

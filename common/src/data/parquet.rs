@@ -5,7 +5,7 @@
 //!
 //! The decoder trusts a file more than we may: it allocates what a page header
 //! claims and panics on some contradictions. So every page passes through
-//! [`CheckedPages`] first, and a panic of the decoder counts as a broken file.
+//! `CheckedPages` first, and a panic of the decoder counts as a broken file.
 //! What remains is that one page may claim, and briefly take, 2 GiB.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
