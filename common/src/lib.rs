@@ -1,6 +1,7 @@
 //! What the programs of the sweep agree on. See ARCHITECTURE.md for the map.
 
 pub mod canon;
+pub mod data;
 pub mod diagnostic;
 pub mod formula;
 pub mod grid;

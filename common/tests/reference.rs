@@ -1,5 +1,7 @@
 //! The reference models against golden values and against closed forms.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use common::layout::{LayoutDims, standard_start};
 use common::reference::{HyperDual, Network, Rows, Sample, Terms};
 use common::spec::{Activation, Body, Features, FileRef, Loss, ModelSpec, Regularizer, Skip};

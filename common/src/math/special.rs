@@ -58,8 +58,8 @@ pub fn ln_beta(a: f64, b: f64) -> f64 {
 }
 
 /// x^a (1−x)^b / B(a, b).
-fn power_term(a: f64, b: f64, x: f64) -> f64 {
-    exp(a.mul_add(ln(x), b.mul_add(log1p(-x), -ln_beta(a, b))))
+fn power_term(a: f64, b: f64, x: f64, ln_beta: f64) -> f64 {
+    exp(a.mul_add(ln(x), b.mul_add(log1p(-x), -ln_beta)))
 }
 
 /// The continued fraction of I_x(a, b), for x below about a/(a+b).
@@ -97,10 +97,15 @@ pub fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x >= 1.0 {
         return 1.0;
     }
+    inside(a, b, x, power_term(a, b, x, ln_beta(a, b)))
+}
+
+/// I_x(a, b) for 0 < x < 1 from its power term.
+fn inside(a: f64, b: f64, x: f64, power: f64) -> f64 {
     if x < (a + 1.0) / (a + b + 2.0) {
-        power_term(a, b, x) * fraction(a, b, x) / a
+        power * fraction(a, b, x) / a
     } else {
-        1.0 - power_term(a, b, x) * fraction(b, a, 1.0 - x) / b
+        1.0 - power * fraction(b, a, 1.0 - x) / b
     }
 }
 
@@ -112,17 +117,19 @@ pub fn inverse_incomplete_beta(a: f64, b: f64, p: f64) -> f64 {
     if p >= 1.0 {
         return 1.0;
     }
+    let ln_beta = ln_beta(a, b);
     let (mut low, mut high) = (0.0, 1.0);
     let mut x = a / (a + b);
     for _ in 0..200 {
-        let error = incomplete_beta(a, b, x) - p;
+        let power = power_term(a, b, x, ln_beta);
+        let error = inside(a, b, x, power) - p;
         if error > 0.0 {
             high = x;
         } else {
             low = x;
         }
-        let density = power_term(a, b, x) / (x * (1.0 - x));
-        let newton = x - error / density;
+        // The derivative of I_x is power/(x (1 − x)).
+        let newton = x - error * x * (1.0 - x) / power;
         let next = if newton > low && newton < high {
             newton
         } else {

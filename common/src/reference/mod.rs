@@ -41,8 +41,8 @@ use crate::spec::{Activation, Body, Loss, ModelSpec, Regularizer, Skip};
 
 /// A network: model, sizes and the arrays of θ.
 #[derive(Clone, Debug)]
-pub struct Network<'m> {
-    model: &'m ModelSpec,
+pub struct Network {
+    model: ModelSpec,
     arrays: Vec<ParamArray>,
     /// d_y.
     outputs: usize,
@@ -151,18 +151,18 @@ fn square_of_product<S: Scalar>(w: &[S], v: &[S], k: usize, m: usize) -> S {
     sum
 }
 
-impl<'m> Network<'m> {
+impl Network {
     /// A model on data of these sizes.
     ///
     /// # Errors
     /// When the model has no layout there.
-    pub fn new(model: &'m ModelSpec, dims: LayoutDims) -> Result<Self, LayoutError> {
+    pub fn new(model: &ModelSpec, dims: LayoutDims) -> Result<Self, LayoutError> {
         Ok(Self {
             arrays: layout(model, dims)?,
             outputs: dims.outputs,
             phi: dims.phi,
             z: representation_width(model, dims),
-            model,
+            model: model.clone(),
         })
     }
 

@@ -106,6 +106,7 @@
 //! ```
 
 mod csv;
+mod finish;
 mod fold;
 mod output;
 mod table;
