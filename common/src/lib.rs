@@ -1,10 +1,14 @@
 //! What the programs of the sweep agree on. See ARCHITECTURE.md for the map.
 
+pub mod canon;
 pub mod data;
+pub mod diagnostic;
 pub mod formula;
+pub mod grid;
 pub mod ids;
 pub mod layout;
 pub mod math;
+pub mod node;
 pub mod record;
 pub mod reference;
 pub mod rng;

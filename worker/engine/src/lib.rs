@@ -1,9 +1,15 @@
 //! One training, driven to a certified local minimum; one baseline, solved and proved.
 
 pub mod activation;
+pub mod baseline;
+pub mod certificate;
 mod formula;
 pub mod kernels;
+mod lanczos;
 pub mod linalg;
+pub mod linear;
 pub mod loss;
 pub mod objective;
+pub mod optimize;
 pub mod program;
+pub mod run;

@@ -92,6 +92,20 @@ impl PivotedQr {
         }
     }
 
+    /// b ← (I − Q₁Q₁ᵀ) b, Q₁ an orthonormal basis of A's numerical range.
+    ///
+    /// # Panics
+    /// If `b` has not A's number of rows.
+    pub fn project_out(&self, b: &mut [f64]) {
+        self.apply_transpose(b);
+        b[..self.rank].fill(0.0);
+        for k in (0..self.rank).rev() {
+            let v = &self.columns[k * self.rows + k..(k + 1) * self.rows];
+            let c = dot(v, &b[k..]);
+            axpy(-c, v, &mut b[k..]);
+        }
+    }
+
     /// A basic solution of min ‖A x − b‖: columns beyond the rank get 0.
     ///
     /// # Panics

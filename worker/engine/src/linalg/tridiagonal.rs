@@ -4,13 +4,14 @@ use common::dispatch;
 use common::math::Isa;
 use common::math::simd::{LANES, Simd};
 use common::math::slice::{axpy, dot, norm_squared};
+use serde::{Deserialize, Serialize};
 
 /// H = Q T Qᵀ with T tridiagonal and Q a product of Householder reflectors.
 ///
 /// Method: Householder reduction, Golub & Van Loan, *Matrix Computations*
 /// (4th ed.), §8.3.1, on the full symmetric storage so that every pass reads
 /// memory in order. Cost: 2n³ flops; products with Q cost 2n².
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tridiagonal {
     /// Diagonal of T.
     pub diagonal: Vec<f64>,
@@ -109,6 +110,72 @@ impl Tridiagonal {
     /// Eigenvalues in ascending order.
     pub fn eigenvalues(&self) -> Vec<f64> {
         tridiagonal_eigenvalues(&self.diagonal, &self.off)
+    }
+
+    /// Smallest and largest eigenvalue, by bisection on the sign counts of
+    /// T − λI (Golub & Van Loan §8.4.1); NaN when T has entries that are not finite.
+    pub fn extreme_eigenvalues(&self) -> (f64, f64) {
+        let n = self.n;
+        if n == 0 {
+            return (0.0, 0.0);
+        }
+        let radius = |i: usize| {
+            let left = if i > 0 { self.off[i - 1].abs() } else { 0.0 };
+            let right = if i + 1 < n { self.off[i].abs() } else { 0.0 };
+            left + right
+        };
+        let mut low = f64::INFINITY;
+        let mut high = f64::NEG_INFINITY;
+        for i in 0..n {
+            let (a, b) = (self.diagonal[i] - radius(i), self.diagonal[i] + radius(i));
+            if !(a.is_finite() && b.is_finite()) {
+                return (f64::NAN, f64::NAN);
+            }
+            low = low.min(a);
+            high = high.max(b);
+        }
+        (
+            self.kth_eigenvalue(0, low, high),
+            self.kth_eigenvalue(n - 1, low, high),
+        )
+    }
+
+    /// Number of eigenvalues below λ (Sturm count).
+    fn count_below(&self, lambda: f64) -> usize {
+        let mut count = 0;
+        let mut d = 1.0;
+        for i in 0..self.n {
+            let e = if i > 0 { self.off[i - 1] } else { 0.0 };
+            let coupling = if i > 0 { e * (e / d) } else { 0.0 };
+            d = self.diagonal[i] - lambda - coupling;
+            if d == 0.0 {
+                d = -f64::MIN_POSITIVE;
+            }
+            if d < 0.0 {
+                count += 1;
+            }
+        }
+        count
+    }
+
+    fn kth_eigenvalue(&self, k: usize, mut low: f64, mut high: f64) -> f64 {
+        let scale = low.abs().max(high.abs());
+        while high - low > 2.0 * f64::EPSILON * low.abs().max(high.abs()) + f64::MIN_POSITIVE {
+            let middle = 0.5 * (low + high);
+            if middle <= low || middle >= high {
+                break;
+            }
+            if self.count_below(middle) > k {
+                high = middle;
+            } else {
+                low = middle;
+            }
+            // Below the rounding of the reduction itself nothing is left to find.
+            if high - low <= 1e-17 * scale {
+                break;
+            }
+        }
+        0.5 * (low + high)
     }
 
     /// A unit eigenvector (in H's coordinates) for an eigenvalue found by

@@ -4,6 +4,7 @@
 //! join in block order, so the number of threads never shows in the bits.
 
 use common::math::Isa;
+use common::math::simd::LANES;
 use rayon::prelude::*;
 
 use super::problem::Problem;
@@ -56,6 +57,11 @@ impl<'p> Evaluator<'p> {
     /// The problem.
     pub fn problem(&self) -> &'p Problem {
         self.problem
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     fn workspace(problem: &Problem, slot: &mut Workspace, full: bool) {
@@ -147,6 +153,46 @@ impl<'p> Evaluator<'p> {
             losses.iter().fold(0.0, |a, b| a + b)
         };
         total / problem.dims.rows as f64
+    }
+
+    /// z(x_i; u) for all rows, `[n, d_z]` row-major; the given table where there is one.
+    ///
+    /// # Panics
+    /// If `q` has not the program's length.
+    pub fn representation(&mut self, q: &[f64]) -> Vec<f64> {
+        let problem = self.problem;
+        assert_eq!(q.len(), problem.program_len(), "parameters");
+        self.ensure(1);
+        let w = &mut self.workspaces[0];
+        Self::workspace(problem, w, false);
+        let mut out = Vec::new();
+        for (b, block) in problem.blocks.iter().enumerate() {
+            let input = problem.input(block);
+            let layout = &problem.gradient_layout;
+            let program = &problem.program;
+            let (values, width) = match program.representation() {
+                Some(z) => {
+                    let patches = &self.patches[b];
+                    program.values(
+                        self.isa,
+                        q,
+                        layout,
+                        &input,
+                        patches,
+                        &mut w.arena,
+                        problem.units(),
+                    );
+                    let width = program.buffer_size(z);
+                    (&w.arena[layout.value[z] * problem.units()..], width)
+                }
+                None => (input.table, program.widths[2]),
+            };
+            for row in 0..block.rows.1 {
+                let (g, lane) = (row / LANES, row % LANES);
+                out.extend((0..width).map(|j| values[(g * width + j) * LANES + lane]));
+            }
+        }
+        out
     }
 
     /// Adds the blocks' partial sums to `out` in block order.
