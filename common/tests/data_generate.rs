@@ -7,16 +7,6 @@ use common::ids::to_hex;
 use common::spec::{Activation, Body, Features, Generator, GeneratorKind, Loss, Teacher};
 use ndarray::Array2;
 
-const KINDS: [GeneratorKind; 7] = [
-    GeneratorKind::Teacher,
-    GeneratorKind::Linear,
-    GeneratorKind::Polynomial,
-    GeneratorKind::Sawtooth,
-    GeneratorKind::RidgeFunction,
-    GeneratorKind::Spirals,
-    GeneratorKind::RandomLabels,
-];
-
 fn quiet(kind: GeneratorKind, rows: usize, inputs: usize, outputs: usize) -> Generator {
     Generator {
         rows,
@@ -35,9 +25,9 @@ fn moments(values: &Array2<f64>) -> (f64, f64) {
 
 #[test]
 fn the_first_set_of_each_family_does_not_move() {
-    let shown: Vec<String> = KINDS
+    let shown: Vec<String> = GeneratorKind::NAMED
         .iter()
-        .map(|kind| {
+        .map(|(_, kind)| {
             let set = generate(&defaults(*kind)).unwrap();
             format!("{} {}", kind.name(), to_hex(&set.content_hash()[..8]))
         })
@@ -47,7 +37,7 @@ fn the_first_set_of_each_family_does_not_move() {
 
 #[test]
 fn a_seed_decides_a_set_and_a_longer_set_begins_with_the_shorter() {
-    for kind in KINDS {
+    for (_, kind) in GeneratorKind::NAMED {
         let spec = Generator {
             noise: 0.1,
             ..defaults(kind)
@@ -73,7 +63,7 @@ fn a_seed_decides_a_set_and_a_longer_set_begins_with_the_shorter() {
 
 #[test]
 fn inputs_are_standard_normal_unless_the_family_says_otherwise() {
-    for kind in KINDS {
+    for (_, kind) in GeneratorKind::NAMED {
         let set = generate(&quiet(kind, 5000, 2, 1)).unwrap();
         let (mean, variance) = moments(&set.inputs);
         let (want_mean, want_variance) = match kind {
@@ -140,7 +130,10 @@ fn solve(mut a: Array2<f64>, y: Vec<f64>) -> Vec<f64> {
 
 #[test]
 fn a_polynomial_of_degree_two_has_a_constant_second_difference() {
-    let spec = quiet(GeneratorKind::Polynomial, 400, 1, 1);
+    let spec = Generator {
+        parameter: Some(2.0),
+        ..quiet(GeneratorKind::Polynomial, 400, 1, 1)
+    };
     let set = generate(&spec).unwrap();
     let point = |i: usize| (set.inputs[[i, 0]], set.targets[[i, 0]]);
     let slope = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (b.0 - a.0);
@@ -191,8 +184,35 @@ fn a_sawtooth_folded_f_times_crosses_zero_two_to_the_f_times() {
 }
 
 #[test]
-fn a_ridge_function_is_bounded_and_varies_along_one_direction() {
-    let set = generate(&quiet(GeneratorKind::RidgeFunction, 3000, 3, 1)).unwrap();
+fn a_ridge_function_is_a_sine_of_one_direction_of_unit_length() {
+    let of = |frequency| {
+        generate(&Generator {
+            parameter: Some(frequency),
+            ..quiet(GeneratorKind::RidgeFunction, 3000, 3, 1)
+        })
+        .unwrap()
+    };
+    // At a low frequency the sine is its tangent: sin b + ω cos b · aᵀx.
+    let (slow, omega) = (of(1e-4), 1e-4);
+    let x = slow.inputs.row(0);
+    let differences = |rows: std::ops::Range<usize>| {
+        let y0 = slow.targets[[0, 0]];
+        let x = Array2::from_shape_fn((rows.len(), 3), |(i, j)| {
+            slow.inputs[[rows.start + i, j]] - x[j]
+        });
+        (
+            x,
+            rows.map(|i| slow.targets[[i, 0]] - y0)
+                .collect::<Vec<f64>>(),
+        )
+    };
+    let (a, b) = differences(1..4);
+    let slope = solve(a, b);
+    let length = slope.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let cosine = (1.0 - slow.targets[[0, 0]] * slow.targets[[0, 0]]).sqrt();
+    assert!((length / (omega * cosine) - 1.0).abs() < 1e-2, "{length}");
+
+    let set = of(5.0);
     assert!(set.targets.iter().all(|y| y.abs() <= 1.0));
     let (_, variance) = moments(&set.targets);
     // A sine of a wide Gaussian phase: ½.
@@ -207,7 +227,7 @@ fn spirals_take_turns_over_the_classes_and_wind_outward() {
     assert_eq!(labels, [0.0, 1.0, 2.0, 0.0]);
     for (x, y) in set.inputs.rows().into_iter().zip(&set.targets) {
         let t = (x[0] * x[0] + x[1] * x[1]).sqrt();
-        let angle = std::f64::consts::TAU * (1.5 * t + y / 3.0);
+        let angle = std::f64::consts::TAU * (t + y / 3.0);
         let (cos, sin) = (
             common::math::scalar::cos(angle),
             common::math::scalar::sin(angle),
@@ -349,7 +369,7 @@ fn impossible_sizes_are_refused_with_their_range() {
             parameter: Some(41.0),
             ..defaults(GeneratorKind::Sawtooth)
         },
-        "`parameter` of `sawtooth` is 41; it must be from 1 to 40",
+        "`folds` of `sawtooth` is 41; it must be from 1 to 40",
     );
     check(
         Generator {
@@ -360,10 +380,10 @@ fn impossible_sizes_are_refused_with_their_range() {
     );
     check(
         Generator {
-            inputs: 2000,
+            inputs: 200,
             ..defaults(GeneratorKind::Polynomial)
         },
-        "2003000 numbers are more than a generator draws; use fewer rows or inputs",
+        "1373700 numbers are more than a generator draws; use fewer rows or inputs",
     );
     check(
         Generator {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use common::data::*;
-use common::spec::{Body, Column, DataSpec, Features, FileData, Loss, NamedFile};
+use common::spec::{Body, Column, DataSpec, Features, FileData, Loss, NAMED_DATA, NamedFile};
 use ndarray::{Array2, ArrayView2, array};
 use serde_json::Value;
 
@@ -482,7 +482,7 @@ fn shipped_data_sets_have_their_shapes() {
         );
         assert_eq!(set.image, (name == "digits").then_some([8, 8, 1]));
     }
-    assert_eq!(NAMES.len(), 6);
+    assert_eq!(NAMED_DATA.len(), 6);
     let p = prepare(&named("digits").unwrap(), &with(Loss::CrossEntropy)).unwrap();
     assert_eq!(
         (p.x_body.ncols(), p.inputs_of(&Body::Conv).ncols()),
@@ -498,7 +498,7 @@ fn shipped_data_sets_have_their_shapes() {
 #[test]
 fn the_hashes_of_shipped_data_and_of_their_preparations_do_not_move() {
     use sha2::{Digest, Sha256};
-    let shown: Vec<String> = NAMES
+    let shown: Vec<String> = NAMED_DATA
         .iter()
         .map(|name| {
             let set = named(name).unwrap();

@@ -3,14 +3,14 @@
 //! x is Gaussian, x_ij ~ N(0, 1), unless the family says otherwise; every
 //! target gets noise·ε, ε ~ N(0, 1). Parameters not listed are not read.
 //!
-//! | family | targets | `parameter` | source |
+//! | family | targets | its own number, default, range | source |
 //! |---|---|---|---|
 //! | `teacher` | f(x) = W (φ + V z(x; u)), φ = (x, 1), θ a standard start at scale 1 | – | Shamir 2018; Du & Lee 2018; Brutzkus & Globerson 2017 (`conv`) |
 //! | `linear` | f_k(x) = β_kᵀx, β ~ N(0, 1/d) | – | Kawaguchi 2016; Laurent & von Brecht 2018 |
-//! | `polynomial` | f_k(x) = Σ_{p=1}^{P} M_p^{−1/2} Σ_{monomials of degree p} c·monomial, M_p their number, c ~ N(0, 1) | P = 2, 1 to 16 | Andoni, Panigrahy, Valiant & Zhang 2014; Livni, Shalev-Shwartz & Shamir 2014 |
-//! | `sawtooth` | x_ij uniform on [0, 1); f_k(x) = 2Δ^F(x_{k mod d}) − 1, Δ(t) = 1 − \|2t − 1\| folded F times | F = 3, 1 to 40 | Telgarsky 2016 |
-//! | `ridge_function` | f_k(x) = sin(ω a_kᵀx + b_k), a_k a uniform direction, b_k uniform on [0, 2π): Fourier moment C_f = ω | ω = 3, above 0 | Barron 1993 |
-//! | `spirals` | K = max(2, `outputs`) classes, row i of class i mod K; at t = √u, u uniform: x = t (cos α, sin α), α = 2π(τ t + class/K), plus noise on x; further inputs N(0, 1) | τ = 1.5 turns, above 0 | Lang & Witbrock 1988 |
+//! | `polynomial` | f_k(x) = Σ_{p=1}^{P} M_p^{−1/2} Σ_{monomials of degree p} c·monomial, M_p their number, c ~ N(0, 1) | `degree` P = 3, 1 to 16 | Andoni, Panigrahy, Valiant & Zhang 2014; Livni, Shalev-Shwartz & Shamir 2014 |
+//! | `sawtooth` | x_ij uniform on [0, 1); f_k(x) = 2Δ^F(x_{k mod d}) − 1, Δ(t) = 1 − \|2t − 1\| folded F times | `folds` F = 3, 1 to 40 | Telgarsky 2016 |
+//! | `ridge_function` | f_k(x) = sin(ω a_kᵀx + b_k), a_k a uniform direction, b_k uniform on [0, 2π): Fourier moment C_f = ω | `frequency` ω = 1, above 0 | Barron 1993 |
+//! | `spirals` | K = max(2, `outputs`) classes, row i of class i mod K; at t = √u, u uniform: x = t (cos α, sin α), α = 2π(τ t + class/K), plus noise on x; further inputs N(0, 1) | `turns` τ = 1, above 0 | Lang & Witbrock 1988 |
 //! | `random_labels` | f_k(x) ~ N(0, 1), independent of x | – | Zhang, Bengio, Hardt, Recht & Vinyals 2017 |
 //!
 //! Under a classification loss the targets f become classes: of several columns
@@ -43,31 +43,6 @@ const MAX_TEACHER_SIZE: usize = 4096;
 /// Most multiplications that labelling by a teacher may take: minutes, not hours.
 const MAX_TEACHER_WORK: u128 = 1 << 36;
 
-impl GeneratorKind {
-    /// The name used in grids and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Teacher => "teacher",
-            Self::Linear => "linear",
-            Self::Polynomial => "polynomial",
-            Self::Sawtooth => "sawtooth",
-            Self::RidgeFunction => "ridge_function",
-            Self::Spirals => "spirals",
-            Self::RandomLabels => "random_labels",
-        }
-    }
-
-    /// What `parameter` is when a grid does not say; `None` where it is not read.
-    pub fn default_parameter(self) -> Option<f64> {
-        match self {
-            Self::Polynomial => Some(2.0),
-            Self::Sawtooth | Self::RidgeFunction => Some(3.0),
-            Self::Spirals => Some(1.5),
-            Self::Teacher | Self::Linear | Self::RandomLabels => None,
-        }
-    }
-}
-
 /// What a grid that names only the family gets: 100 rows, 4 inputs, 1 output,
 /// noise 0.1, seed 0; a teacher of 2 outputs with one tanh layer of width 3; a
 /// sawtooth of 1 input without noise; 2 spirals in 2 dimensions with noise
@@ -93,11 +68,11 @@ pub fn defaults(kind: GeneratorKind) -> Generator {
             body: Body::Mlp,
             depth: 1,
             width: 3,
-            bottleneck: 2,
-            cardinality: 2,
+            bottleneck: 0,
+            cardinality: 0,
             activation: Activation::Tanh,
         }),
-        parameter: kind.default_parameter(),
+        parameter: kind.parameter().map(|(_, default)| default),
     }
 }
 
@@ -109,10 +84,7 @@ pub fn generate(spec: &Generator) -> Result<Dataset, GeneratorError> {
     check(spec)?;
     let rng = Philox::new(spec.seed);
     let (n, d, k) = (spec.rows, spec.inputs, spec.outputs);
-    let parameter = spec
-        .parameter
-        .or(spec.generate.default_parameter())
-        .unwrap_or(0.0);
+    let parameter = parameter(spec).map_or(0.0, |(_, value)| value);
     let normal =
         |purpose, row: usize, column: usize| rng.normal(purpose, 0, row as u32, column as u32);
     if spec.generate == GeneratorKind::Spirals {
@@ -171,6 +143,12 @@ pub fn generate(spec: &Generator) -> Result<Dataset, GeneratorError> {
     Ok(set)
 }
 
+/// Name and value of the family's own number, if it has one.
+fn parameter(spec: &Generator) -> Option<(&'static str, f64)> {
+    let (name, default) = spec.generate.parameter()?;
+    Some((name, spec.parameter.unwrap_or(default)))
+}
+
 fn check(spec: &Generator) -> Result<(), GeneratorError> {
     let kind = spec.generate;
     let range = |field, value: f64, min: f64, max: f64| {
@@ -202,10 +180,9 @@ fn check(spec: &Generator) -> Result<(), GeneratorError> {
     if entries > MAX_ENTRIES {
         return Err(GeneratorError::TooLarge { entries });
     }
-    let parameter = spec.parameter.or(kind.default_parameter());
-    match (kind, parameter) {
-        (GeneratorKind::Polynomial, Some(p)) => {
-            range("parameter", p, 1.0, 16.0)?;
+    match (kind, parameter(spec)) {
+        (GeneratorKind::Polynomial, Some((name, p))) => {
+            range(name, p, 1.0, 16.0)?;
             match monomial_count(spec.inputs, p as usize) {
                 Some(count) if count <= MAX_MONOMIALS => Ok(()),
                 count => Err(GeneratorError::TooLarge {
@@ -213,9 +190,9 @@ fn check(spec: &Generator) -> Result<(), GeneratorError> {
                 }),
             }
         }
-        (GeneratorKind::Sawtooth, Some(p)) => range("parameter", p, 1.0, 40.0),
-        (GeneratorKind::RidgeFunction | GeneratorKind::Spirals, Some(p)) => {
-            range("parameter", p, f64::MIN_POSITIVE, 1e6)
+        (GeneratorKind::Sawtooth, Some((name, p))) => range(name, p, 1.0, 40.0),
+        (GeneratorKind::RidgeFunction | GeneratorKind::Spirals, Some((name, p))) => {
+            range(name, p, f64::MIN_POSITIVE, 1e6)
         }
         _ => Ok(()),
     }

@@ -45,7 +45,7 @@ pub use dataset::{Dataset, TargetKind};
 pub use error::{ColumnError, DataError, GeneratorError, PrepareError};
 pub use features::feature_count;
 pub use generate::{defaults, generate};
-pub use named::{NAMES, named};
+pub use named::named;
 pub use prepare::{ClassLabels, Facts, Preparation, Prepared, Scale, facts, prepare};
 pub use read::{Format, ReadError, read};
 pub use table::{Cells, MAX_ENTRIES, Table, TableColumn, Texts};

@@ -6,6 +6,7 @@ use ndarray::{Array2, s};
 use super::dataset::{Dataset, TargetKind};
 use super::table::Cells;
 use super::{csv, error::DataError};
+use crate::spec::{NAMED_DATA, named_image};
 
 /// What is not in a shipped file itself.
 struct Named {
@@ -14,48 +15,27 @@ struct Named {
     /// How many of the last columns are targets.
     targets: usize,
     kind: TargetKind,
-    image: Option<[usize; 3]>,
 }
 
 macro_rules! shipped {
     ($name:literal, $targets:literal, $kind:expr) => {
-        shipped!($name, $targets, $kind, None)
-    };
-    ($name:literal, $targets:literal, $kind:expr, $image:expr) => {
         Named {
             name: $name,
             bytes: include_bytes!(concat!("../../data/", $name, ".csv")),
             targets: $targets,
             kind: $kind,
-            image: $image,
         }
     };
 }
 
-const SHIPPED: [Named; 6] = [
+const SHIPPED: [Named; NAMED_DATA.len()] = [
     shipped!("diabetes", 1, TargetKind::Values),
     shipped!("linnerud", 3, TargetKind::Values),
     shipped!("iris", 1, TargetKind::Classes { classes: 3 }),
     shipped!("wine", 1, TargetKind::Classes { classes: 3 }),
     shipped!("breast_cancer", 1, TargetKind::Classes { classes: 2 }),
-    shipped!(
-        "digits",
-        1,
-        TargetKind::Classes { classes: 10 },
-        Some([8, 8, 1])
-    ),
+    shipped!("digits", 1, TargetKind::Classes { classes: 10 }),
 ];
-
-/// Names of the shipped sets, in the order of the contract.
-pub const NAMES: [&str; 6] = {
-    let mut names = [""; 6];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = SHIPPED[i].name;
-        i += 1;
-    }
-    names
-};
 
 /// A shipped data set.
 ///
@@ -65,7 +45,7 @@ pub fn named(name: &str) -> Result<Dataset, DataError> {
     let set = SHIPPED.iter().find(|set| set.name == name);
     let set = set.ok_or_else(|| DataError::UnknownName {
         name: name.to_owned(),
-        known: NAMES.join(", "),
+        known: NAMED_DATA.join(", "),
     })?;
     let table = csv::read(set.bytes).expect("the tests read every shipped file");
     let mut numbers = Array2::zeros((table.rows, table.columns.len()));
@@ -78,6 +58,6 @@ pub fn named(name: &str) -> Result<Dataset, DataError> {
     let part = |range: std::ops::Range<usize>| numbers.slice(s![.., range]).to_owned();
     let (x, y) = (part(0..inputs), part(inputs..table.columns.len()));
     let mut dataset = Dataset::new(x, y, set.kind, None);
-    dataset.image = set.image;
+    dataset.image = named_image(name);
     Ok(dataset)
 }

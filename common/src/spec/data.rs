@@ -188,7 +188,7 @@ impl GeneratorKind {
 /// The network of `generate: teacher`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Teacher {
-    /// Any body but `conv` and `table`.
+    /// Any body but `table`; `conv` reads square images of one channel, or lines.
     pub body: Body,
     /// H.
     pub depth: usize,
