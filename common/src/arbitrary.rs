@@ -232,6 +232,9 @@ pub(crate) fn cell() -> impl Strategy<Value = CellSpec> {
 }
 
 pub(crate) fn task() -> impl Strategy<Value = TaskSpec> {
-    (cell(), any::<u64>(), start())
-        .prop_map(|(cell, seed, start)| TaskSpec::new(Arc::new(cell), seed, start))
+    (cell(), any::<u64>(), start()).prop_map(|(cell, seed, start)| TaskSpec {
+        cell: Arc::new(cell),
+        seed,
+        start,
+    })
 }

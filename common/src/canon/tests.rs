@@ -1,274 +1,329 @@
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::arbitrary;
-use crate::decode::{decode_cell, decode_task};
-use crate::spec::{DataSpec, StartKind};
+use crate::formula::Formula;
+use crate::spec::{
+    Activation, Body, Budget, DataSpec, Features, Loss, ModelSpec, Regularizer, Skip, StartKind,
+    Tolerances,
+};
 
-const DATA: DataHash = [5; 32];
+const DATA: DataIdentity = DataIdentity {
+    arrays: [7; 32],
+    image: None,
+};
 
-fn cell(extra: &str) -> Arc<CellSpec> {
-    decode_cell(&format!("{{data: diabetes, {extra}}}")).unwrap()
-}
-
-fn same(a: &str, b: &str) -> bool {
-    cell_id(&cell(a), &DATA) == cell_id(&cell(b), &DATA)
-}
-
-#[test]
-fn identities_keep_their_bytes() {
-    // A change here is a change of every recorded identity: it needs a new
-    // `NUMERICS_VERSION` and a line in the change log, or is a mistake.
-    let cell = cell(r#"activation: {formula: "t * tanh(-t)^2"}, loss: huber, depth: 4"#);
-    let task = TaskSpec::new(Arc::clone(&cell), 7, Start::STANDARD);
-    let ids = [
-        task_id(&task, &DATA).to_string(),
-        cell_id(&cell, &DATA).to_string(),
-        baseline_id(&cell, &DATA).to_string(),
-    ];
-    insta::assert_snapshot!(ids.join("\n"), @r"
-    f314bc165dca03d5ca6b6a45a718492d3a3aa566bda93d6d01826d4dc0a3a1c6
-    d748e702586ce880c9447f541db408e2983afb8e72189aefe6264e10c4cb8435
-    331bf1bf28e589b8a38af2e3e266b4521a66bfc7ed5c4c1ec46f9f0e8047194d
-    ");
-}
-
-#[test]
-fn every_kind_of_value_has_the_documented_bytes() {
-    let map = BTreeMap::from([("b", Canonical::Null), ("a", Canonical::Whole(258))]);
-    let value = Canonical::List(vec![
-        Canonical::Flag(true),
-        Canonical::Real(-0.0),
-        Canonical::text("é"),
-        Canonical::Bytes(vec![9]),
-        Canonical::Map(map),
-    ]);
-    let expected: &[u8] = &[
-        7, 0, 0, 0, 5, //
-        2, //
-        4, 0, 0, 0, 0, 0, 0, 0, 0, //
-        5, 0, 0, 0, 2, 0xc3, 0xa9, //
-        6, 0, 0, 0, 1, 9, //
-        8, 0, 0, 0, 2, //
-        0, 0, 0, 1, b'a', 3, 0, 0, 0, 0, 0, 0, 1, 2, //
-        0, 0, 0, 1, b'b', 0,
-    ];
-    assert_eq!(value.to_bytes(), expected);
-    let nan = f64::from_bits(0xfff8_0000_0000_0001);
-    assert_eq!(
-        Canonical::Real(nan).digest(),
-        Canonical::Real(f64::NAN).digest()
-    );
-}
-
-#[test]
-fn the_notation_of_a_cell_does_not_enter_its_identity() {
-    assert!(same("depth: 1, loss: squared", ""));
-    assert!(same(
-        "predictor_ridge: 1e-3",
-        "regularizer: {predictor_ridge: 0.001}"
-    ));
-    assert!(same("head_decay: -0.0", "head_decay: 0"));
-    assert!(same(
-        "activation: leaky_relu",
-        "activation: {leaky_relu: 0.01}"
-    ));
-    assert!(same(
-        r#"activation: {formula: "t + pi"}"#,
-        r#"activation: {formula: "(t)+3.141592653589793"}"#
-    ));
-    assert!(!same(
-        r#"activation: {formula: "t + 1"}"#,
-        r#"activation: {formula: "1 + t"}"#
-    ));
-}
-
-#[test]
-fn fields_that_are_not_read_do_not_enter() {
-    let table = format!(
-        "body: {{table: {{path: z.npy, sha256: '{}'}}}}",
-        "ab".repeat(32)
-    );
-    let renamed = table.replace("z.npy", "other.npy");
-    let other = table.replace("abab", "acac");
-    assert!(same(&table, &renamed));
-    assert!(!same(&table, &other));
-    for field in [
-        "depth: 5",
-        "width: 5",
-        "activation: relu",
-        "freeze: body",
-        "body_decay: 5",
-        "bottleneck: 3",
-    ] {
-        assert!(
-            same(&table, &format!("{table}, {field}")),
-            "a table reads {field}"
-        );
-        assert!(
-            field.starts_with("bottleneck") || !same("", field),
-            "an mlp does not read {field}"
-        );
-        assert!(
-            field.starts_with("bottleneck")
-                || !same(
-                    &format!("{table}, skip: chain"),
-                    &format!("{table}, skip: chain, {field}")
-                ),
-            "a chain does not read {field}"
-        );
+fn cell() -> CellSpec {
+    CellSpec {
+        data: DataSpec::Named("diabetes".into()),
+        standardize: true,
+        model: ModelSpec {
+            features: Features::Linear,
+            intercept: true,
+            body: Body::Mlp,
+            depth: 2,
+            width: 8,
+            bottleneck: 2,
+            cardinality: 2,
+            activation: Activation::Tanh,
+            skip: Skip::Outer,
+            freeze: false,
+            image: None,
+        },
+        loss: Loss::Squared,
+        regularizer: Regularizer::default(),
+        optimizer: Optimizer::Auto,
+        polish: true,
+        budget: Budget::default(),
+        certificate: Tolerances::default(),
     }
-    assert!(same("skip: chain", "skip: chain, body: preact"));
-    assert!(!same("skip: none", "skip: none, body: preact"));
-    assert!(same("", "image: [1, 2, 3]"));
-    assert!(same("cardinality: 2", "cardinality: 3"));
-    assert!(!same(
-        "body: aggregated, bottleneck: 2, cardinality: 2",
-        "body: aggregated, bottleneck: 2, cardinality: 3"
-    ));
-    assert!(same("certificate: {kink_margin: 1}", ""));
-    assert!(!same(
-        "activation: relu, certificate: {kink_margin: 1}",
-        "activation: relu"
-    ));
-    assert!(same(
-        r#"activation: {formula: "t / (1 + abs(t))"}, certificate: {kink_margin: 1}"#,
-        r#"activation: {formula: "t / (1 + abs(t))"}"#
-    ));
-    assert!(!same("skip: none, intercept: false", "skip: none"));
 }
 
-#[test]
-fn every_other_field_makes_another_cell() {
-    for field in [
-        "standardize: false",
-        "features: {polynomial: 2}",
-        "intercept: false",
-        "body: residual",
-        "depth: 2",
-        "width: 2",
-        "activation: sin",
-        "skip: none",
-        "skip: chain",
-        "freeze: body",
-        "loss: log_cosh",
-        "loss: huber",
-        "predictor_ridge: 1",
-        "body_decay: 1",
-        "head_decay: 1",
-        "optimizer: adam",
-        "polish: false",
-        "budget: {evaluations: 1}",
-        "budget: {seconds: 1}",
-        "certificate: {gradient: 1}",
-        "certificate: {curvature: 1}",
-    ] {
-        assert!(!same("", field), "{field} does not enter");
-    }
-    assert_ne!(cell_id(&cell(""), &[1; 32]), cell_id(&cell(""), &[2; 32]));
+fn changed(change: impl FnOnce(&mut CellSpec)) -> CellSpec {
+    let mut c = cell();
+    change(&mut c);
+    c
 }
 
-#[test]
-fn data_enter_by_content_not_by_name() {
-    let mut renamed = CellSpec::clone(&cell(""));
-    renamed.data = DataSpec::Named("a copy of diabetes".into());
-    assert_eq!(cell_id(&renamed, &DATA), cell_id(&cell(""), &DATA));
-    assert_eq!(baseline_id(&renamed, &DATA), baseline_id(&cell(""), &DATA));
+fn id(cell: &CellSpec) -> CellId {
+    CellIdentity::new(cell, &DATA).unwrap().id()
 }
 
-#[test]
-fn seed_and_start_make_another_task_unless_nothing_is_drawn() {
-    let point = Start::Point(crate::spec::FileRef {
-        path: "p.json".into(),
+fn table() -> Body {
+    Body::Table(FileRef {
+        path: "z.npy".into(),
         sha256: "ab".repeat(32),
-    });
-    let id = |extra: &str, seed, start: &Start| {
-        CellHasher::new(&cell(extra), &DATA).task_id(seed, start)
-    };
-    assert_ne!(id("", 1, &Start::STANDARD), id("", 2, &Start::STANDARD));
-    assert_eq!(id("", 1, &point), id("", 2, &point));
-    assert_ne!(
-        id("optimizer: sgd", 1, &point),
-        id("optimizer: sgd", 2, &point)
-    );
-    let dead = |scale| Start::Drawn {
-        kind: StartKind::Dead,
-        scale,
-    };
-    assert_ne!(id("", 1, &Start::STANDARD), id("", 1, &dead(1.0)));
-    assert_ne!(id("", 1, &dead(1.0)), id("", 1, &dead(2.0)));
-    let task = TaskSpec::new(cell(""), 9, point);
-    assert_eq!(task.seed, 0, "what is not read is not kept");
+    })
 }
 
 #[test]
-fn baselines_are_shared_by_cells_that_differ_in_what_a_baseline_does_not_read() {
-    let id = |extra: &str| baseline_id(&cell(extra), &DATA);
-    for same in [
-        "depth: 9",
-        "body: preact",
-        "activation: relu",
-        "skip: none",
-        "optimizer: gd",
-        "body_decay: 3",
-    ] {
-        assert_eq!(id(""), id(same), "{same}");
-    }
+fn every_field_that_is_read_changes_the_identity() {
+    let changes: Vec<CellSpec> = vec![
+        cell(),
+        changed(|c| c.standardize = false),
+        changed(|c| c.model.features = Features::Polynomial { degree: 2 }),
+        changed(|c| c.model.intercept = false),
+        changed(|c| c.model.body = Body::Residual),
+        changed(|c| c.model.body = table()),
+        changed(|c| c.model.depth = 3),
+        changed(|c| c.model.width = 9),
+        changed(|c| c.model.activation = Activation::Relu),
+        changed(|c| c.model.activation = Activation::LeakyRelu { slope: 0.1 }),
+        changed(|c| c.model.activation = Activation::LeakyRelu { slope: 0.2 }),
+        changed(|c| c.model.skip = Skip::None),
+        changed(|c| c.model.skip = Skip::Chain),
+        changed(|c| c.model.freeze = true),
+        changed(|c| c.loss = Loss::Huber { delta: 1.0 }),
+        changed(|c| c.loss = Loss::Huber { delta: 2.0 }),
+        changed(|c| c.regularizer.predictor_ridge = 0.0),
+        changed(|c| c.regularizer.body_decay = 0.0),
+        changed(|c| c.regularizer.head_decay = 0.1),
+        changed(|c| c.optimizer = Optimizer::Adam),
+        changed(|c| c.polish = false),
+        changed(|c| c.budget.evaluations = 10),
+        changed(|c| c.budget.seconds = Some(1.0)),
+        changed(|c| c.certificate.gradient = 1e-8),
+        changed(|c| c.certificate.curvature = 1e-7),
+    ];
+    let ids: HashSet<CellId> = changes.iter().map(id).collect();
+    assert_eq!(ids.len(), changes.len());
+    let other = DataIdentity {
+        arrays: [8; 32],
+        image: None,
+    };
+    assert!(!ids.contains(&CellIdentity::new(&cell(), &other).unwrap().id()));
+}
+
+#[test]
+fn fields_that_are_not_read_do_not_count() {
+    let same = |a: &CellSpec, b: &CellSpec| assert_eq!(id(a), id(b));
+    same(&cell(), &changed(|c| c.model.bottleneck = 5));
+    same(&cell(), &changed(|c| c.model.cardinality = 5));
+    same(&cell(), &changed(|c| c.certificate.kink_margin = 1.0));
+    same(
+        &cell(),
+        &changed(|c| c.data = DataSpec::Named("a copy".into())),
+    );
+    let tabled = |change: fn(&mut CellSpec)| {
+        changed(|c| {
+            c.model.body = table();
+            change(c);
+        })
+    };
+    same(&tabled(|_| ()), &tabled(|c| c.model.depth = 9));
+    same(
+        &tabled(|_| ()),
+        &tabled(|c| c.model.activation = Activation::Relu),
+    );
+    same(&tabled(|_| ()), &tabled(|c| c.regularizer.body_decay = 1.0));
+    same(&tabled(|_| ()), &tabled(|c| c.model.freeze = true));
+    let chained = |body: Body| {
+        changed(|c| {
+            c.model.skip = Skip::Chain;
+            c.model.body = body;
+        })
+    };
+    same(&chained(Body::Mlp), &chained(table()));
+    let unmoved = |optimizer| {
+        changed(|c| {
+            c.budget.evaluations = 0;
+            c.optimizer = optimizer;
+        })
+    };
+    same(&unmoved(Optimizer::Auto), &unmoved(Optimizer::Sgd));
+}
+
+#[test]
+fn a_kink_margin_counts_where_there_are_kinks() {
+    let with = |activation: Activation, margin| {
+        id(&changed(|c| {
+            c.model.activation = activation;
+            c.certificate.kink_margin = margin;
+        }))
+    };
+    assert_ne!(with(Activation::Relu, 1e-6), with(Activation::Relu, 1e-5));
+    let formula = |text: &str| Activation::Formula(Formula::parse(text).unwrap());
+    assert_ne!(with(formula("abs(t)"), 1e-6), with(formula("abs(t)"), 1e-5));
+    assert_eq!(with(formula("t*t"), 1e-6), with(formula("t*t"), 1e-5));
+    let linear = || Activation::LeakyRelu { slope: 1.0 };
+    assert_eq!(with(linear(), 1e-6), with(linear(), 1e-5));
+}
+
+#[test]
+fn formulas_count_as_trees_and_zero_has_no_sign() {
+    let with = |text: &str| {
+        id(&changed(|c| {
+            c.model.activation = Activation::Formula(Formula::parse(text).unwrap());
+        }))
+    };
+    assert_eq!(with("t * tanh(t)"), with("(t*tanh( t ))"));
+    assert_ne!(with("t * tanh(t)"), with("tanh(t) * t"));
     assert_eq!(
-        id("predictor_ridge: 0.5, head_decay: 0.25"),
-        id("predictor_ridge: 0.75")
+        id(&changed(|c| c.regularizer.head_decay = -0.0)),
+        id(&changed(|c| c.regularizer.head_decay = 0.0))
     );
-    for other in [
-        "loss: huber",
-        "intercept: false",
-        "features: {polynomial: 2}",
-        "standardize: false",
-        "predictor_ridge: 1",
-    ] {
-        assert_ne!(id(""), id(other), "{other}");
-    }
 }
 
 #[test]
-fn task_cell_and_baseline_of_equal_content_have_different_identities() {
-    let spec = cell("");
-    let task = task_id(&TaskSpec::new(Arc::clone(&spec), 0, Start::STANDARD), &DATA);
-    let (cell, baseline) = (cell_id(&spec, &DATA), baseline_id(&spec, &DATA));
-    assert!(task.0 != cell.0 && cell.0 != baseline.0 && task.0 != baseline.0);
+fn the_images_shape_counts_wherever_it_comes_from() {
+    let conv = |shape| {
+        changed(|c| {
+            c.model.body = Body::Conv;
+            c.model.image = shape;
+        })
+    };
+    let with = |cell: &CellSpec, image| {
+        let data = DataIdentity { image, ..DATA };
+        CellIdentity::new(cell, &data).unwrap().id()
+    };
+    let shape = Some([2, 5, 1]);
+    assert_eq!(with(&conv(shape), None), with(&conv(None), shape));
+    assert_ne!(
+        with(&conv(Some([5, 2, 1])), shape),
+        with(&conv(None), shape)
+    );
+    assert_eq!(with(&cell(), shape), with(&cell(), None));
 }
 
-proptest! {
-    #[test]
-    fn identity_survives_the_wire(task in arbitrary::task()) {
-        let read = decode_task(&serde_json::to_string(&task).unwrap()).unwrap();
-        prop_assert_eq!(task_id(&read, &DATA), task_id(&task, &DATA));
-        prop_assert_eq!(baseline_id(&read.cell, &DATA), baseline_id(&task.cell, &DATA));
-    }
+#[test]
+fn a_task_is_its_cell_its_start_and_a_seed_that_is_read() {
+    let point = Start::Point(FileRef {
+        path: "theta.json".into(),
+        sha256: "0c".repeat(32),
+    });
+    let task = |cell: CellSpec, start: &Start, seed| {
+        let task = TaskSpec {
+            cell: Arc::new(cell),
+            seed,
+            start: start.clone(),
+        };
+        (task_id(&task, &DATA).unwrap(), effective_seed(&task))
+    };
+    let drawn = |kind, scale| Start::Drawn { kind, scale };
+    let standard = drawn(StartKind::Standard, 1.0);
+    let all = [
+        task(cell(), &standard, 0),
+        task(cell(), &standard, 1),
+        task(cell(), &drawn(StartKind::Standard, 3.0), 0),
+        task(cell(), &drawn(StartKind::Dead, 1.0), 0),
+        task(cell(), &point, 0),
+        task(changed(|c| c.optimizer = Optimizer::Sgd), &point, 0),
+        task(changed(|c| c.optimizer = Optimizer::Sgd), &point, 1),
+    ];
+    let distinct: HashSet<TaskId> = all.iter().map(|(id, _)| *id).collect();
+    assert_eq!(distinct.len(), all.len());
+    // Nothing is drawn: the seed is not part of the task.
+    assert_eq!(task(cell(), &point, 5), task(cell(), &point, 0));
+    assert_eq!(task(cell(), &standard, 5).1, 5);
+}
 
-    #[test]
-    fn the_fast_path_hashes_the_documented_bytes(task in arbitrary::task()) {
-        let mut bytes = Canonical::Map(cell_map("run", &task.cell, &DATA)).to_bytes();
-        bytes.resize(bytes.len().next_multiple_of(64), 0);
-        let drawn = task.start.is_random() || task.cell.optimizer == Optimizer::Sgd;
-        if drawn { Canonical::Whole(task.seed) } else { Canonical::Null }.encode(&mut bytes);
-        setting(&Setting::Start(task.start.clone())).encode(&mut bytes);
-        let expected: [u8; 32] = Sha256::digest(&bytes).into();
-        prop_assert_eq!(task_id(&task, &DATA), TaskId(expected));
-    }
+#[test]
+fn a_file_that_was_not_read_has_no_identity() {
+    let unread = FileRef {
+        path: "z.npy".into(),
+        sha256: String::new(),
+    };
+    let c = changed(|c| c.model.body = Body::Table(unread.clone()));
+    assert!(matches!(
+        CellIdentity::new(&c, &DATA),
+        Err(CanonError::UnknownContent { path, .. }) if path == "z.npy"
+    ));
+    assert!(StartIdentity::new(&Start::Point(unread)).is_err());
+}
 
-    #[test]
-    fn different_cells_have_different_identities(
-        cells in prop::collection::vec(arbitrary::cell(), 2..6),
-    ) {
-        let mut seen: HashMap<CellId, Vec<u8>> = HashMap::new();
-        for cell in &cells {
-            let bytes = Canonical::Map(cell_map("cell", cell, &DATA)).to_bytes();
-            if let Some(other) = seen.insert(cell_id(cell, &DATA), bytes.clone()) {
-                prop_assert_eq!(other, bytes);
+#[test]
+fn networks_share_the_baseline_and_its_own_fields_tell_it_apart() {
+    let base = baseline_id(&cell(), &DATA);
+    let same = [
+        changed(|c| c.model.depth = 9),
+        changed(|c| c.model.skip = Skip::Chain),
+        changed(|c| c.regularizer.body_decay = 0.5),
+        changed(|c| c.optimizer = Optimizer::Gd),
+        changed(|c| {
+            c.regularizer.predictor_ridge = 0.0;
+            c.regularizer.head_decay = 1e-3;
+        }),
+    ];
+    for c in &same {
+        assert_eq!(baseline_id(c, &DATA), base);
+    }
+    let other = [
+        changed(|c| c.standardize = false),
+        changed(|c| c.model.intercept = false),
+        changed(|c| c.model.features = Features::Polynomial { degree: 2 }),
+        changed(|c| c.loss = Loss::LogCosh),
+        changed(|c| c.regularizer.predictor_ridge = 0.0),
+    ];
+    for c in &other {
+        assert_ne!(baseline_id(c, &DATA), base);
+    }
+}
+
+/// Results are stored by these: a change here means that nothing recorded
+/// before is found again.
+#[test]
+fn identities_are_what_they_were() {
+    let task = TaskSpec {
+        cell: Arc::new(cell()),
+        seed: 3,
+        start: Start::STANDARD,
+    };
+    let lines = [
+        id(&cell()).to_string(),
+        task_id(&task, &DATA).unwrap().to_string(),
+        baseline_id(&cell(), &DATA).to_string(),
+    ];
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_cell_is_described_by_what_it_reads_in_the_grids_notation() {
+    let c = changed(|c| c.model.activation = Activation::LeakyRelu { slope: 0.2 });
+    let text: Vec<String> = describe(&c)
+        .iter()
+        .map(|(k, v)| format!("{k}: {v}"))
+        .collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn assumptions_and_notes_follow_the_theory() {
+    let sizes = TheorySizes {
+        phi: 5,
+        outputs: 2,
+        z: 8,
+        masked: false,
+    };
+    assert!(assumptions_broken(&cell(), &sizes).is_empty());
+    assert!(notes(&cell(), &sizes).is_empty());
+    let broken = |c: &CellSpec, s: TheorySizes| assumptions_broken(c, &s).join("; ");
+    assert_eq!(
+        broken(&changed(|c| c.model.skip = Skip::None), sizes),
+        "skip: none (no outer skip)"
+    );
+    assert_eq!(
+        broken(
+            &cell(),
+            TheorySizes {
+                outputs: 6,
+                ..sizes
             }
-        }
-    }
+        ),
+        "d_y > d_phi (6 > 5)"
+    );
+    assert_eq!(
+        broken(&changed(|c| c.regularizer.head_decay = 0.5), sizes),
+        "head_decay > 0 (0.5)"
+    );
+    let masked = TheorySizes {
+        masked: true,
+        ..sizes
+    };
+    assert!(broken(&cell(), masked).starts_with("mask"));
+    assert_eq!(notes(&cell(), &masked).len(), 1);
+    // A frozen body and d_y > d_z stay inside the theorem.
+    let narrow = TheorySizes { z: 1, ..sizes };
+    let frozen = changed(|c| c.model.freeze = true);
+    assert!(assumptions_broken(&frozen, &narrow).is_empty());
+    assert_eq!(notes(&frozen, &narrow).len(), 2);
 }

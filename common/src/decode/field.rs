@@ -361,6 +361,10 @@ impl Draft {
 
     /// The run.
     pub fn finish(&self) -> TaskSpec {
-        TaskSpec::new(Arc::new(self.finish_cell()), self.seed, self.start.clone())
+        TaskSpec {
+            cell: Arc::new(self.finish_cell()),
+            seed: self.seed,
+            start: self.start.clone(),
+        }
     }
 }

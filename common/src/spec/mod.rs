@@ -41,19 +41,6 @@ pub struct TaskSpec {
     pub start: Start,
 }
 
-impl TaskSpec {
-    /// A run; one that draws nothing has the seed 0, whatever was asked for.
-    ///
-    /// A given point and a full-batch optimiser leave no draw whose number a
-    /// seed could choose (a certificate's own random vectors are keyed by the
-    /// run's seed, too, and follow it).
-    pub fn new(cell: Arc<CellSpec>, seed: u64, start: Start) -> Self {
-        let draws = start.is_random() || cell.optimizer == Optimizer::Sgd;
-        let seed = if draws { seed } else { 0 };
-        Self { cell, seed, start }
-    }
-}
-
 /// All that the runs of one cell of the summary have in common.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CellSpec {

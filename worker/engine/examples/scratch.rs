@@ -1,9 +1,7 @@
 use common::math::Isa;
 use common::rng::{Philox, Purpose};
 use common::spec::{Activation, Body, Loss, Regularizer, Skip};
-use engine::linalg::multiply;
 use engine::objective::*;
-use engine::optimize::*;
 use engine::program::BodyDims;
 use ndarray::Array2;
 use std::time::Instant;
@@ -78,68 +76,42 @@ fn start(d: &BodyDims, seed: u64, scale: f64) -> Vec<f64> {
     }
     t
 }
-fn drive(o: &mut Objective, opt: &mut dyn Optimizer, limit: u64) -> Stop {
-    let n = o.len();
-    let mut g = vec![0.0; n];
-    loop {
-        if o.work.evaluations > limit {
-            return Stop::IterationLimit;
-        }
-        match opt.ask() {
-            Ask::Nothing(s) => return s,
-            Ask::Gradient(x) => {
-                let f = o.value_gradient(x, &mut g);
-                opt.tell_gradient(f, &g);
-            }
-            Ask::Linearize(x) => {
-                let f = o.linearize(x, &mut g);
-                opt.tell_gradient(f, &g);
-            }
-            Ask::Product(v) => {
-                let mut out = vec![0.0; n];
-                o.products(v, &mut out);
-                opt.tell_product(&out);
-            }
-            Ask::Hessian => {
-                let mut h = vec![0.0; n * n];
-                o.hessian(&mut h);
-                opt.tell_hessian(h);
-            }
-        }
-    }
-}
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let filter = args.get(1).cloned().unwrap_or_default();
-    let switch: f64 = args.get(2).map_or(1e-6, |s| s.parse().unwrap());
-    let maxit: u64 = args.get(3).map_or(20000, |s| s.parse().unwrap());
+    let nseeds: u64 = args.get(2).map_or(3, |s| s.parse().unwrap());
+    let verbose = args.len() > 3;
     let n = 100;
-    let acts: Vec<&str> = vec![
-        "tanh",
-        "softplus",
-        "gelu",
-        "sin",
-        "sigmoid",
-        "silu",
-        "identity",
-        "quadratic",
-    ];
+    let only = std::env::var("ACT").ok();
+    let acts: Vec<&str> = match &only {
+        Some(a) => a.split(',').collect(),
+        None => vec![
+            "tanh",
+            "softplus",
+            "gelu",
+            "sin",
+            "sigmoid",
+            "silu",
+            "identity",
+            "quadratic",
+        ],
+    };
     for (name, body, depth) in [
+        ("mlp1", Body::Mlp, 1),
         ("mlp2", Body::Mlp, 2),
         ("mlp8", Body::Mlp, 8),
+        ("preact1", Body::Preact, 1),
         ("preact2", Body::Preact, 2),
         ("preact8", Body::Preact, 8),
         ("preact16", Body::Preact, 16),
     ] {
-        if !name.contains(&filter) || (filter.len() > 3 && name != filter) {
+        if !filter.split(',').any(|f| f == name) {
             continue;
         }
-        let (mut total, mut ok, mut trivial) = (0, 0, 0);
+        let (mut total, mut ok, mut trivial, mut at_base) = (0, 0, 0, 0);
         let mut times = vec![];
-        let mut it1 = vec![];
-        let mut it2 = vec![];
         let mut grads = vec![];
-        let nseeds: u64 = args.get(4).map_or(3, |s| s.parse().unwrap());
+        let mut hess = vec![];
         for an in &acts {
             let act = Activation::NAMED
                 .iter()
@@ -215,180 +187,72 @@ fn main() {
                             },
                         );
                         let theta = start(&d, seed, scale);
-                        let mut q = vec![0.0; problem.program_len()];
-                        Objective::to_program(&problem, &theta, &mut q);
-                        let t0 = Instant::now();
-                        let mut o = Objective::new(&problem, Chart::Head, None, Isa::current(), 1);
-                        let chunk: u64 = 500;
-                        let mut left = maxit;
-                        let mut scale_v = vec![1.0; q.len()];
-                        let mut x0 = q;
-                        let mut l;
-                        let mut rescales = 0;
-                        loop {
-                            let dz = 3;
-                            let yy: Vec<f64> = y.iter().copied().collect();
-                            let rms_of = |z: &[f64]| -> f64 {
-                                (z.iter().map(|v| v * v).sum::<f64>() / n as f64).sqrt()
-                            };
-                            let mut z = o.evaluator().representation(&x0);
-                            let chunks_done = (maxit - left) / chunk;
-                            if (rms_of(&z) > 30.0 || chunks_done >= 2)
-                                && std::env::var("NORAY").is_err()
-                            {
-                                let mut best: Option<(f64, Vec<f64>)> = None;
-                                let mut g = vec![0.0; x0.len()];
-                                let f0 = o.value_gradient(&x0, &mut g);
-                                let mut c = 1.0;
-                                let mut worse = 0;
-                                for _ in 0..16 {
-                                    let mut x1 = x0.clone();
-                                    for v in &mut x1[16..] {
-                                        *v *= c;
-                                    }
-                                    let z = o.evaluator().representation(&x1);
-                                    let mut psi = vec![];
-                                    for i in 0..n {
-                                        for j in 0..5 {
-                                            psi.push(phi[[i, j]]);
-                                        }
-                                        psi.extend_from_slice(&z[i * dz..][..dz]);
-                                    }
-                                    let sol = engine::linear::LinearProblem {
-                                        features: &psi,
-                                        width: 8,
-                                        targets: &yy,
-                                        mask: None,
-                                        outputs: 2,
-                                        loss,
-                                        ridge: 1e-3,
-                                        classes: None,
-                                    }
-                                    .solve(Isa::current(), None);
-                                    for k in 0..2 {
-                                        for j in 0..5 {
-                                            x1[k * 5 + j] = sol.r[k * 8 + j];
-                                        }
-                                        for j in 0..3 {
-                                            x1[10 + k * 3 + j] = sol.r[k * 8 + 5 + j];
-                                        }
-                                    }
-                                    let f = sol.value
-                                        + 0.5e-3 * x1[16..].iter().map(|v| v * v).sum::<f64>();
-                                    if best.as_ref().is_none_or(|b| f < b.0) {
-                                        best = Some((f, x1));
-                                        worse = 0;
-                                    } else {
-                                        worse += 1;
-                                    }
-                                    if worse >= 2 {
-                                        break;
-                                    }
-                                    c *= 0.7;
-                                }
-                                let (f, x1) = best.unwrap();
-                                if std::env::var("V").is_ok() {
-                                    println!("ray {f0} -> {f}");
-                                }
-                                if f < f0 {
-                                    x0 = x1;
-                                    z = o.evaluator().representation(&x0);
-                                }
-                            }
-                            let mut want = vec![1.0; x0.len()];
-                            for j in 0..dz {
-                                let mut s = 0.0;
-                                for i in 0..n {
-                                    s += z[i * dz + j] * z[i * dz + j];
-                                }
-                                let rms = (s / n as f64).sqrt().clamp(1.0, 1e100);
-                                for k in 0..2 {
-                                    want[10 + k * dz + j] = rms;
-                                }
-                            }
-                            let far = want
-                                .iter()
-                                .zip(&scale_v)
-                                .any(|(a, b)| a / b > 10.0 || b / a > 10.0);
-                            if far && std::env::var("NOSCALE").is_err() {
-                                scale_v = want;
-                                rescales += 1;
-                            }
-                            let y0: Vec<f64> =
-                                x0.iter().zip(&scale_v).map(|(x, s)| x * s).collect();
-                            l = lbfgs::Lbfgs::new(
-                                y0,
-                                lbfgs::Settings {
-                                    memory: 20,
-                                    gradient: switch,
-                                    iterations: chunk.min(left),
-                                    bound: 1e100,
-                                },
-                            );
-                            let mut g = vec![0.0; x0.len()];
-                            let mut xx = vec![0.0; x0.len()];
-                            while let Ask::Gradient(y) = l.ask() {
-                                for i in 0..xx.len() {
-                                    xx[i] = y[i] / scale_v[i];
-                                }
-                                let f = o.value_gradient(&xx, &mut g);
-                                for i in 0..xx.len() {
-                                    g[i] /= scale_v[i];
-                                }
-                                l.tell_gradient(f, &g);
-                            }
-                            for i in 0..xx.len() {
-                                x0[i] = l.point()[i] / scale_v[i];
-                            }
-                            left -= chunk.min(left);
-                            if l.stop() != Some(Stop::IterationLimit) || left == 0 {
-                                break;
-                            }
-                        }
-                        let _ = rescales;
-                        let g1 = o.work.gradients;
-                        let mut a = arc::Arc::new(
-                            x0.clone(),
-                            arc::Settings {
-                                gradient: 3e-11,
-                                curvature: 1e-9,
-                                iterations: 1000,
-                                bound: 1e10,
+                        let pf: Vec<f64> = phi.iter().copied().collect();
+                        let yf: Vec<f64> = y.iter().copied().collect();
+                        let linear = engine::linear::LinearProblem {
+                            features: &pf,
+                            width: 5,
+                            targets: &yf,
+                            mask: None,
+                            outputs: 2,
+                            loss,
+                            ridge: 1e-3,
+                            classes: None,
+                            free: &[],
+                        };
+                        let base = engine::baseline::solve(&linear, Isa::current());
+                        let setup = engine::run::Setup {
+                            method: common::spec::Optimizer::Auto,
+                            polish: true,
+                            budget: common::spec::Budget {
+                                evaluations: std::env::var("LIMIT")
+                                    .map_or(200_000, |s| s.parse().unwrap()),
+                                seconds: None,
                             },
-                        );
-                        let s2 = drive(
-                            &mut o,
-                            &mut a,
-                            std::env::var("LIMIT").map_or(200000, |s| s.parse().unwrap()),
-                        );
+                            tolerances: Default::default(),
+                            baseline: Some(&base),
+                            linear,
+                            frozen: false,
+                            stay_in_theta: false,
+                            seed,
+                        };
+                        let t0 = Instant::now();
+                        let mut run =
+                            engine::run::Run::new(&problem, setup, theta, Isa::current(), 1);
+                        let engine::run::Progress::Finished(f) = run.advance(&mut || false) else {
+                            unreachable!()
+                        };
                         let dt = t0.elapsed().as_secs_f64();
-                        let good = max_abs(a.gradient()) <= 1e-9;
+                        let e = &f.evidence;
                         total += 1;
                         line.1 += 1;
-                        let un: f64 = a.point()[16..].iter().map(|v| v * v).sum::<f64>().sqrt();
-                        if good {
+                        times.push(dt);
+                        if e.outcome == common::record::Outcome::CertifiedMinimum {
                             ok += 1;
                             line.0 += 1;
-                            times.push(dt);
-                            it1.push(l.iterations() as f64);
-                            it2.push(o.work.hessians as f64);
-                            grads.push(g1 as f64);
-                            if un < 1e-3 {
+                            grads.push(e.gradients as f64);
+                            hess.push(e.hessians as f64);
+                            if e.norm_u < 1e-3 {
                                 trivial += 1;
                             }
-                        } else if args.len() > 5 {
+                            if (e.value - base.value).abs() < 1e-9 {
+                                at_base += 1;
+                            }
+                            assert!(e.value <= base.value + 1e-9);
+                        } else if verbose {
                             println!(
-                                "   miss {name} {an} {} seed {seed} scale {scale}: lbfgs {:?} it {} |g| {:.1e}; arc {:?} it {} |g| {:.1e} f {:.6} eig {:?} work {:?}",
+                                "   miss {name} {an} {} seed {seed} scale {scale}: {:?} f {:.9} |g| {:.1e} eig {:?} newton {:?} work {} ({} g {} h) {:.3}s refuted {}",
                                 loss.name(),
-                                l.stop(),
-                                l.iterations(),
-                                max_abs(l.gradient()),
-                                s2,
-                                a.iterations(),
-                                max_abs(a.gradient()),
-                                a.value(),
-                                a.extreme_eigenvalues(),
-                                o.work.evaluations
+                                e.outcome,
+                                e.objective,
+                                e.gradient_norm,
+                                e.min_eigenvalue.zip(e.max_eigenvalue),
+                                e.newton_step,
+                                e.evaluations,
+                                e.gradients,
+                                e.hessians,
+                                dt,
+                                e.refuted
                             );
                         }
                     }
@@ -405,13 +269,11 @@ fn main() {
             }
         };
         println!(
-            "\n{name}: {ok}/{total} trivial {trivial} time med/max {:.4?}s  lbfgs {:?} hessians {:?} gradients {:?}",
+            "\n{name}: {ok}/{total} = {:.1}% trivial {trivial} at baseline {at_base} time med/max {:.4?}s gradients {:?} hessians {:?}",
+            100.0 * ok as f64 / total as f64,
             med(&mut times),
-            med(&mut it1),
-            med(&mut it2),
-            med(&mut grads)
+            med(&mut grads),
+            med(&mut hess)
         );
     }
-    let _ = multiply;
 }
-use common::math::slice::max_abs;

@@ -369,5 +369,35 @@ impl Sigma {
     }
 }
 
+/// As [`pass`], with the formula interpreted.
 #[inline(always)]
-fn formula_pass<S: Simd>(_s: S, _compiled: &Compiled, _call: Call) {}
+fn formula_pass<S: Simd>(s: S, compiled: &Compiled, c: Call) {
+    /// Formulas up to this size need no heap.
+    const SMALL: usize = 64;
+    let mut small = [s.splat(0.0); SMALL];
+    let mut large = Vec::new();
+    let registers: &mut [S::V] = if compiled.registers() <= SMALL {
+        &mut small
+    } else {
+        large.resize(compiled.registers(), s.splat(0.0));
+        &mut large
+    };
+    for g in 0..c.groups {
+        // SAFETY: as in `pass`.
+        #[expect(unsafe_code, reason = "raw pass over checked ranges")]
+        unsafe {
+            for f in 0..c.features {
+                let t = s.load_ptr(c.src.add(g * c.src_stride + f * LANES));
+                let (mut h, d, d2) = compiled.eval(s, t, registers);
+                if !c.base.is_null() {
+                    h = s.add(s.load_ptr(c.base.add(g * c.base_stride + f * LANES)), h);
+                }
+                s.store_ptr(h, c.dst.add(g * c.dst_stride + f * LANES));
+                s.store_ptr(d, c.first.add(g * c.first_stride + f * LANES));
+                if !c.second.is_null() {
+                    s.store_ptr(d2, c.second.add(g * c.second_stride + f * LANES));
+                }
+            }
+        }
+    }
+}

@@ -338,6 +338,7 @@ mod recession {
                 targets: &self.targets,
                 mask: None,
                 classes: self.classes.as_deref(),
+                free: &[],
                 ..self.problem
             }
         }

@@ -2,11 +2,14 @@
 
 pub mod activation;
 pub mod baseline;
+pub mod certificate;
 mod formula;
 pub mod kernels;
+mod lanczos;
 pub mod linalg;
 pub mod linear;
 pub mod loss;
 pub mod objective;
 pub mod optimize;
 pub mod program;
+pub mod run;

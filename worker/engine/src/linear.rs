@@ -37,6 +37,8 @@ pub struct LinearProblem<'a> {
     pub loss: Loss,
     /// r ≥ 0.
     pub ridge: f64,
+    /// Columns that the ridge leaves alone.
+    pub free: &'a [usize],
     /// Cross-entropy: classes that take part, `[n, d_y]`; all when absent.
     pub classes: Option<&'a [bool]>,
 }
@@ -75,6 +77,19 @@ impl<'a> LinearProblem<'a> {
     /// n.
     pub fn rows(&self) -> usize {
         self.targets.len() / self.outputs.max(1)
+    }
+
+    /// r per column.
+    fn ridges(&self) -> Vec<f64> {
+        (0..self.width)
+            .map(|j| {
+                if self.free.contains(&j) {
+                    0.0
+                } else {
+                    self.ridge
+                }
+            })
+            .collect()
     }
 
     fn feature_row(&self, i: usize) -> &'a [f64] {
@@ -135,7 +150,13 @@ impl<'a> LinearProblem<'a> {
                 .collect()
         };
         let slopes = unpack(1);
-        let mut gradient: Vec<f64> = r.iter().map(|x| self.ridge * x).collect();
+        let ridge = self.ridges();
+        let mut gradient: Vec<f64> = r
+            .iter()
+            .enumerate()
+            .map(|(i, x)| ridge[i % d] * x)
+            .collect();
+        let penalty = 0.5 * dot(&gradient, r);
         for i in 0..n {
             for j in 0..k {
                 axpy(
@@ -147,7 +168,7 @@ impl<'a> LinearProblem<'a> {
         }
         let loss = sum / n as f64;
         Evaluation {
-            value: loss + 0.5 * self.ridge * norm_squared(r),
+            value: loss + penalty,
             loss,
             gradient,
             slopes,
@@ -265,13 +286,14 @@ impl<'a> LinearProblem<'a> {
         let extra = if self.ridge > 0.0 { self.width } else { 0 };
         let total = rows.len() + extra;
         let weight = (1.0 / self.rows() as f64).sqrt();
+        let ridge = self.ridges();
         let mut columns = vec![0.0; self.width * total];
         for (j, column) in columns.chunks_exact_mut(total.max(1)).enumerate() {
             for (c, &i) in column.iter_mut().zip(rows) {
                 *c = weight * (self.features[i * self.width + j] / scales[j]);
             }
             if extra > 0 {
-                column[rows.len() + j] = self.ridge.sqrt() / scales[j];
+                column[rows.len() + j] = ridge[j].sqrt() / scales[j];
             }
         }
         (columns, total)
@@ -449,7 +471,12 @@ fn newton_step(
     damping: f64,
 ) -> Option<Vec<f64>> {
     let size = (p.rows(), p.width, p.outputs);
-    let ridge: Vec<f64> = scales.iter().map(|s| p.ridge / (s * s)).collect();
+    let ridge: Vec<f64> = p
+        .ridges()
+        .iter()
+        .zip(scales)
+        .map(|(r, s)| r / (s * s))
+        .collect();
     let step = if p.loss == Loss::CrossEntropy {
         softmax_step
     } else {

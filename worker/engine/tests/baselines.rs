@@ -107,6 +107,7 @@ fn golden_baselines() {
             loss,
             ridge: row["predictor_ridge"].as_f64().unwrap_or(0.0),
             classes: None,
+            free: &[],
         };
         let t = std::time::Instant::now();
         let b = baseline::solve(&problem, Isa::current());

@@ -59,6 +59,11 @@ impl<'p> Evaluator<'p> {
         self.problem
     }
 
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
     fn workspace(problem: &Problem, slot: &mut Workspace, full: bool) {
         let layout = if full {
             &problem.full_layout

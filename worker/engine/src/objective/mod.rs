@@ -51,6 +51,16 @@ pub struct Work {
     pub evaluations: u64,
 }
 
+impl Work {
+    /// Adds the work of another objective.
+    pub fn add(&mut self, other: Self) {
+        self.gradients += other.gradients;
+        self.products += other.products;
+        self.hessians += other.hessians;
+        self.evaluations += other.evaluations;
+    }
+}
+
 /// Value and derivatives of the objective in one chart.
 #[derive(Debug)]
 pub struct Objective<'p> {
@@ -149,6 +159,53 @@ impl<'p> Objective<'p> {
             penalty::insert_body(self.problem(), &mut full, u);
         }
         full
+    }
+
+    /// The variables among the entries of a full vector of this chart.
+    pub fn variables(&self, full: &[f64]) -> Vec<f64> {
+        let mut x = full.to_vec();
+        if self.frozen.is_some() {
+            penalty::remove_body(self.problem(), &mut x);
+        }
+        x
+    }
+
+    /// A full vector of this chart from variables.
+    pub fn full(&self, x: &[f64]) -> Vec<f64> {
+        self.complete(x)
+    }
+
+    /// u, the body's parameters, of a full vector of this chart.
+    pub fn body_of(&self, full: &[f64]) -> Vec<f64> {
+        penalty::body_of(self.problem(), full)
+    }
+
+    /// ∂F/∂q at the last evaluated point, q in program coordinates: for
+    /// `skip: outer` the first d_y·d_φ entries are A, the next d_y·d_z are B.
+    pub fn program_gradient(&self) -> &[f64] {
+        &self.gradient_q
+    }
+
+    /// z `[n, d_z]` at a full θ.
+    pub fn representation(&mut self, theta: &[f64]) -> Vec<f64> {
+        let mut q = vec![0.0; self.problem().program_len()];
+        Self::to_program(self.problem(), theta, &mut q);
+        self.evaluator.representation(&q)
+    }
+
+    /// Whether products and the Hessian refer to this point.
+    pub fn is_linearized_at(&self, x: &[f64]) -> bool {
+        self.at == x
+    }
+
+    /// Linearises at `x` again if need be (after a restart); not counted as work.
+    pub fn ensure_linearized(&mut self, x: &[f64]) {
+        if self.at != x {
+            let work = self.work;
+            let mut g = vec![0.0; x.len()];
+            self.linearize(x, &mut g);
+            self.work = work;
+        }
     }
 
     /// π(θ): full θ to program coordinates.

@@ -126,6 +126,25 @@ impl Problem {
         }
     }
 
+    /// H.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// u, the body's parameters, of a full θ.
+    pub fn body_of(&self, theta: &[f64]) -> Vec<f64> {
+        super::penalty::body_of(self, theta)
+    }
+
+    /// Whether the penalties bound every sequence of falling objectives: with a
+    /// predictor ridge and a body decay on a body that has parameters, ‖(R₁, R₂, u)‖
+    /// is bounded, so such a run cannot diverge in head coordinates.
+    pub fn is_coercive(&self) -> bool {
+        let r = self.regularizer;
+        let body = super::penalty::body_len(self) == 0 || r.body_decay > 0.0;
+        self.skip == Skip::Outer && r.predictor_ridge > 0.0 && body
+    }
+
     /// Sizes.
     pub fn dims(&self) -> Dims {
         self.dims
@@ -134,6 +153,11 @@ impl Problem {
     /// The loss.
     pub fn loss(&self) -> Loss {
         self.loss
+    }
+
+    /// The skip connection.
+    pub fn skip(&self) -> Skip {
+        self.skip
     }
 
     /// The penalties.

@@ -20,8 +20,12 @@ use crate::linalg::Tridiagonal;
 /// Settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Stop at ‖∇‖∞ ≤ this once λ_min ≥ −`curvature`·max(1, λ_max).
+    /// Stop at ‖∇‖∞ ≤ this once λ_min ≥ −`curvature`·max(1, λ_max) and the
+    /// damped Newton step is short.
     pub gradient: f64,
+    /// Longest damped Newton step ‖(H + 1e-8·max(1, λ_max) I)⁻¹∇‖, relative to
+    /// 1 + ‖x‖, that counts as short. Minima with nearly flat directions need it.
+    pub step: f64,
     /// Relative size of negative curvature that counts as none.
     pub curvature: f64,
     /// Hessians.
@@ -101,6 +105,18 @@ impl Arc {
 
     fn tolerance(&self) -> f64 {
         20.0 * f64::EPSILON * self.f.abs().max(1e-8)
+    }
+
+    fn newton_step_is_short(&self) -> bool {
+        let Some(model) = &self.model else {
+            return false;
+        };
+        let Some(factor) = model.t.shifted(1e-8 * model.largest.max(1.0)) else {
+            return false;
+        };
+        let mut step = model.g.clone();
+        factor.solve(&mut step);
+        norm_squared(&step).sqrt() <= self.settings.step * (1.0 + norm_squared(&self.x).sqrt())
     }
 
     fn next_trial(&mut self) {
@@ -268,10 +284,14 @@ impl Optimizer for Arc {
         } else if self.predicted < 1000.0 * e {
             let better = norm(gradient) < 0.9999 * norm(&self.g);
             let escapes = self.along_negative && value <= self.f;
-            if !(better || escapes) {
+            // Small steps along a nearly flat valley: f still tells up from down.
+            let falls = self.f - value > 4.0 * e && self.f - value > 0.1 * self.predicted;
+            if better || falls {
+                self.sigma = (self.sigma / 4.0).max(1e-14);
+            } else if !escapes {
                 self.sigma *= 4.0;
             }
-            better || escapes
+            better || falls || escapes
         } else {
             let rho = (self.f - value + e) / (self.predicted + e);
             if rho < 0.1 || rho.is_nan() {
@@ -320,7 +340,7 @@ impl Optimizer for Arc {
             return;
         }
         let flat = smallest >= -self.settings.curvature * largest.max(1.0);
-        if max_abs(&self.g) <= self.settings.gradient && flat {
+        if max_abs(&self.g) <= self.settings.gradient && flat && self.newton_step_is_short() {
             self.stop = Some(Stop::Converged);
         } else {
             self.next_trial();

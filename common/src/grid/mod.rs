@@ -1,0 +1,3 @@
+//! A grid file to axes, cells and tasks, lazily.
+
+pub mod space;
