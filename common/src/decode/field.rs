@@ -161,7 +161,7 @@ fields! {
     Gradient ["certificate.gradient"], above_zero(false), "Largest gradient entry of a certified minimum, relative to the objective";
     Curvature ["certificate.curvature"], above_zero(false), "Largest negative curvature of a certified minimum, relative to the largest curvature";
     KinkMargin ["certificate.kink_margin"], at_least_zero(), "Smallest distance of an inactive unit from its kink";
-    Seed ["seed", "training.seed"], whole(0, u64::MAX), "Key of all random draws of a run";
+    Seed ["seed"], whole(0, u64::MAX), "Key of all random draws of a run";
     Start ["start", "training.start"], Shape::Own, "How the first parameters are drawn or given";
 }
 

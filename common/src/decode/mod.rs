@@ -19,7 +19,7 @@ mod wire;
 pub use field::{Draft, FIELDS, Field, FieldInfo, Name, Setting, Shape, names_below, resolve};
 pub use rules::{Problem, RULES, Rule};
 pub use variant::{Argument, Variant, Variants};
-pub use wire::{DecodeError, decode_cell, decode_start, decode_task};
+pub use wire::{decode_cell, decode_start, decode_task};
 
 pub(crate) use data::{DATA_KEYS, GENERATOR_KEYS, TEACHER_KEYS};
 pub(crate) use value::{ACTIVATION, BODY, FEATURES, FREEZE, LOSS, OPTIMIZER, SKIP, START};

@@ -1,35 +1,17 @@
 //! What one program sends another: specifications as JSON.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::{Decoder, Draft, Field, Given, RULES};
-use crate::diagnostic::{Diagnostic, Diagnostics, Source};
+use crate::diagnostic::{Diagnostic, Diagnostics, Mistakes, Source};
 use crate::node::{self, Limits, Map, Node};
 use crate::spec::{CellSpec, Start, TaskSpec};
-
-/// A text that is not the specification it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodeError {
-    /// The text.
-    pub source: Source,
-    /// All mistakes.
-    pub diagnostics: Diagnostics,
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.diagnostics.render(&self.source, false).trim_end())
-    }
-}
-
-impl std::error::Error for DecodeError {}
 
 /// Reads a task: `{"cell": {…}, "seed": 0, "start": "standard"}`.
 ///
 /// # Errors
 /// All mistakes of the text, and combinations of values that no engine runs.
-pub fn decode_task(json: &str) -> Result<TaskSpec, DecodeError> {
+pub fn decode_task(json: &str) -> Result<TaskSpec, Mistakes> {
     decode("task", json, |decoder, node| {
         let map = decoder.map(node, "a task")?;
         decoder.known_keys(map, "key of a task", &["cell", "seed", "start"]);
@@ -53,7 +35,7 @@ pub fn decode_task(json: &str) -> Result<TaskSpec, DecodeError> {
 ///
 /// # Errors
 /// All mistakes of the text, and combinations of values that no engine runs.
-pub fn decode_cell(json: &str) -> Result<Arc<CellSpec>, DecodeError> {
+pub fn decode_cell(json: &str) -> Result<Arc<CellSpec>, Mistakes> {
     decode("cell", json, |decoder, node| {
         let map = decoder.map(node, "a cell")?;
         let mut draft = Draft::default();
@@ -66,7 +48,7 @@ pub fn decode_cell(json: &str) -> Result<Arc<CellSpec>, DecodeError> {
 ///
 /// # Errors
 /// All mistakes of the text.
-pub fn decode_start(json: &str) -> Result<Start, DecodeError> {
+pub fn decode_start(json: &str) -> Result<Start, Mistakes> {
     decode("start", json, |decoder, node| decoder.start(node))
 }
 
@@ -74,13 +56,13 @@ fn decode<T>(
     name: &str,
     json: &str,
     read: impl FnOnce(&mut Decoder<'_>, &Node) -> Option<T>,
-) -> Result<T, DecodeError> {
+) -> Result<T, Mistakes> {
     let mut diagnostics = Diagnostics::new();
     let value = node::parse(json, Limits::WIRE, &mut diagnostics)
         .and_then(|node| read(&mut Decoder::wire(&mut diagnostics), &node));
     match value {
         Some(value) if !diagnostics.has_errors() => Ok(value),
-        _ => Err(DecodeError {
+        _ => Err(Mistakes {
             source: Source {
                 name: name.to_string(),
                 text: json.to_string(),
