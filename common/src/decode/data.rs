@@ -48,7 +48,7 @@ impl Decoder<'_> {
             .collect();
         match forms.as_slice() {
             ["name"] => {
-                self.known_keys(map, "key of a named data set", &["name"]);
+                self.known_keys(map, "a data set", &["name"]);
                 let name = map.get("name")?;
                 let text = self.text(name, "the name of a data set")?;
                 self.named_data(name, text)
@@ -57,7 +57,7 @@ impl Decoder<'_> {
             ["generate"] => self.generator(node, map).map(DataSpec::Generate),
             [] => {
                 let known = ["name", "file", "generate"];
-                self.known_keys(map, "key of a data set", &known);
+                self.known_keys(map, "a data set", &known);
                 if map.is_empty() {
                     let message = "a data set needs `name`, `file` or `generate`";
                     self.error(Diagnostic::error(node.span, message));
@@ -88,7 +88,7 @@ impl Decoder<'_> {
     }
 
     fn data_file(&mut self, map: &Map) -> Option<FileData> {
-        self.known_keys(map, "key of a data file", &DATA_KEYS);
+        self.known_keys(map, "a data file", &DATA_KEYS);
         let file = self.file_parts(map.get("file")?, map.get("sha256"), "`file`");
         let targets = map
             .get("targets")
@@ -176,7 +176,7 @@ impl Decoder<'_> {
             known.extend(TEACHER_KEYS);
         }
         known.extend(kind.parameter().map(|(key, _)| key));
-        self.known_keys(map, "key of this generator", &known);
+        self.known_keys(map, "this generator", &known);
 
         let fixed_inputs = match kind {
             GeneratorKind::Spirals => Some(2),

@@ -190,26 +190,32 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Reports the keys of a map that are not among `known`.
-    pub fn known_keys(&mut self, map: &Map, what: &str, known: &[&str]) {
+    /// Reports the keys of a map that are not among `known`; `owner` says
+    /// what the map is.
+    pub fn known_keys(&mut self, map: &Map, owner: &str, known: &[&str]) {
         for entry in map {
             if !known.contains(&entry.key.as_str()) {
-                self.unknown(entry.key_span, &entry.key, what, known);
+                let message = format!("unknown key `{}` in {owner}", shown(&entry.key));
+                self.unknown_name(entry.key_span, &entry.key, message, known);
             }
         }
     }
 
-    /// Reports an unknown name.
+    /// Reports an unknown name of something.
     pub fn unknown(&mut self, span: Span, name: &str, what: &str, known: &[&str]) {
-        let mut mistake = Diagnostic::error(span, format!("unknown {what} `{}`", shown(name)));
-        match nearest(name, known.iter().copied()) {
-            Some(meant) => mistake = mistake.help(format!("did you mean `{meant}`?")),
+        let message = format!("unknown {what} `{}`", shown(name));
+        self.unknown_name(span, name, message, known);
+    }
+
+    fn unknown_name(&mut self, span: Span, name: &str, message: String, known: &[&str]) {
+        let mistake = Diagnostic::error(span, message);
+        self.error(match nearest(name, known.iter().copied()) {
+            Some(meant) => mistake.help(format!("did you mean `{meant}`?")),
             None => {
                 let plain: Vec<&str> = known.iter().copied().filter(|n| !n.contains('.')).collect();
-                mistake = mistake.note(format!("known are {}", plain.join(", ")));
+                mistake.note(format!("known are {}", plain.join(", ")))
             }
-        }
-        self.error(mistake);
+        });
     }
 
     /// A file: `PATH`, or `{path: PATH, sha256: HASH}`.
@@ -217,7 +223,7 @@ impl<'a> Decoder<'a> {
         match &node.value {
             Value::Str(_) => self.file_parts(node, None, what),
             Value::Map(map) => {
-                self.known_keys(map, "key of a file", &["path", "sha256"]);
+                self.known_keys(map, "a file", &["path", "sha256"]);
                 let Some(path) = map.get("path") else {
                     let message = format!("{what} has no `path`");
                     self.error(Diagnostic::error(node.span, message));

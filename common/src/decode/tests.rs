@@ -175,8 +175,8 @@ fn data_sets_are_checked_in_every_form() {
     assert_eq!(
         found(r#"{"generate": "linear", "row": 3, "degree": 2}"#),
         [
-            "unknown key of this generator `row`",
-            "unknown key of this generator `degree`",
+            "unknown key `row` in this generator",
+            "unknown key `degree` in this generator",
             "generated data need `rows`",
             "generated data need `inputs`",
         ]

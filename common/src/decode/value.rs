@@ -186,7 +186,7 @@ impl Decoder<'_> {
             return Some(Features::Polynomial { degree });
         }
         let map = self.map(argument, "`fourier`")?;
-        self.known_keys(map, "key of fourier features", &["count", "scale", "seed"]);
+        self.known_keys(map, "`fourier`", &["count", "scale", "seed"]);
         let count = match map.get("count") {
             Some(node) => self.size(node, "`count`", MOST_FEATURES),
             None => {
@@ -288,7 +288,7 @@ impl Decoder<'_> {
             None => 1.0,
             Some(argument) => {
                 let map = self.map(argument, &format!("`{}`", chosen.name))?;
-                self.known_keys(map, "key of a start", &["scale"]);
+                self.known_keys(map, "a start", &["scale"]);
                 match map.get("scale") {
                     None => 1.0,
                     Some(node) => self.real_from(node, "`scale`", 0.0, true)?,

@@ -14,7 +14,7 @@ use crate::spec::{CellSpec, Start, TaskSpec};
 pub fn decode_task(json: &str) -> Result<TaskSpec, Mistakes> {
     decode("task", json, |decoder, node| {
         let map = decoder.map(node, "a task")?;
-        decoder.known_keys(map, "key of a task", &["cell", "seed", "start"]);
+        decoder.known_keys(map, "a task", &["cell", "seed", "start"]);
         let mut draft = Draft::default();
         if let Some(cell) = required(decoder, node, map, "cell", "a task") {
             let map = decoder.map(cell, "a cell")?;

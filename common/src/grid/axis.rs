@@ -150,7 +150,7 @@ fn rule(
     node: &Node,
     map: &Map,
 ) -> Option<Values> {
-    let what = format!("key of axis `{name}`");
+    let what = format!("axis `{name}`");
     if let Some(log) = map.get("log") {
         decoder.known_keys(map, &what, &["log"]);
         return logarithmic(decoder, field, name, log);
@@ -300,7 +300,7 @@ fn in_range(decoder: &mut Decoder<'_>, field: Field, name: &str, node: &Node, la
 
 fn logarithmic(decoder: &mut Decoder<'_>, field: Field, name: &str, node: &Node) -> Option<Values> {
     let map = decoder.map(node, "`log`")?;
-    decoder.known_keys(map, "key of `log`", &["from", "to", "count"]);
+    decoder.known_keys(map, "`log`", &["from", "to", "count"]);
     let from = part(decoder, node, map, "from");
     let to = part(decoder, node, map, "to");
     let count = part(decoder, node, map, "count");

@@ -6,7 +6,7 @@ use super::axis::Values;
 use super::space::{Exclusion, Space, SpaceError, Walk};
 use crate::decode::{Draft, Field, Setting};
 use crate::diagnostic::Span;
-use crate::spec::DataSpec;
+use crate::spec::{Body, DataSpec, Loss, Start};
 
 /// One axis as written: a name and its values.
 #[derive(Clone, Debug)]
@@ -233,18 +233,23 @@ pub(super) fn shown(setting: &Setting) -> String {
             DataSpec::File(file) => file.file.file.clone(),
             DataSpec::Generate(generator) => format!("generated ({})", generator.generate.name()),
         },
-        Setting::Features(x) => json(x),
-        Setting::Body(x) => json(x),
-        Setting::Activation(x) => x.to_string(),
+        Setting::Features(x) => notation(x),
+        Setting::Body(Body::Table(file)) => format!("{{table: {}}}", file.path),
+        Setting::Body(x) => x.name().into(),
+        Setting::Activation(x) => notation(x),
         Setting::Skip(x) => x.name().into(),
-        Setting::Image(Some(x)) => json(x),
-        Setting::Loss(x) => json(x),
+        Setting::Image(Some(x)) => notation(x),
+        Setting::Loss(Loss::Huber { delta: 1.0 }) => "huber".into(),
+        Setting::Loss(x) => notation(x),
         Setting::Optimizer(x) => x.name().into(),
-        Setting::Start(x) => x.to_string(),
+        Setting::Start(Start::Point(file)) => format!("{{point: {}}}", file.path),
+        Setting::Start(x) => notation(x),
     };
-    crate::diagnostic::shown(text.trim_matches('"'))
+    crate::diagnostic::shown(&text)
 }
 
-fn json<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+/// As a person would write it in a grid, without the quotes.
+fn notation<T: serde::Serialize>(value: &T) -> String {
+    let json = serde_json::to_string(value).unwrap_or_default();
+    json.replace('"', "").replace(':', ": ").replace(',', ", ")
 }

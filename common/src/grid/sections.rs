@@ -48,6 +48,12 @@ pub(super) type TakenFields = HashMap<Field, Taken>;
 pub(super) fn load(name: &str, bytes: &[u8], files: &dyn FileSource) -> Result<Grid, Mistakes> {
     let mut diagnostics = Diagnostics::new();
     let source = node::source(name, bytes, &mut diagnostics);
+    if diagnostics.has_errors() {
+        return Err(Mistakes {
+            source,
+            diagnostics,
+        });
+    }
     let mut table = FileTable::new(files);
     let parts = node::parse(&source.text, Limits::GRID, &mut diagnostics)
         .and_then(|root| sections(&root, &mut Decoder::grid(&mut diagnostics, &mut table)));
@@ -270,10 +276,10 @@ fn read_search(decoder: &mut Decoder<'_>, node: &Node) -> Option<Search> {
         return None;
     }
     let map = decoder.map(node, "`search`")?;
-    decoder.known_keys(map, "kind of search", &["worst"]);
+    decoder.known_keys(map, "`search`", &["worst"]);
     let worst_node = map.get("worst")?;
     let worst = decoder.map(worst_node, "`worst`")?;
-    decoder.known_keys(worst, "key of a search", &["runs", "round", "seed"]);
+    decoder.known_keys(worst, "`worst`", &["runs", "round", "seed"]);
     let runs = match worst.get("runs") {
         Some(node) => decoder.whole(node, "`runs`", 1, MOST_RUNS),
         None => {
