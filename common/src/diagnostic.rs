@@ -7,7 +7,7 @@
 //!
 //! This module does not know what the text means.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
@@ -216,6 +216,30 @@ impl Diagnostics {
         out
     }
 }
+
+/// A text that cannot be used, and everything that is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes {
+    /// The text.
+    pub source: Source,
+    /// What is wrong with it.
+    pub diagnostics: Diagnostics,
+}
+
+impl Mistakes {
+    /// For people.
+    pub fn render(&self, colours: bool) -> String {
+        self.diagnostics.render(&self.source, colours)
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.render(false).trim_end())
+    }
+}
+
+impl std::error::Error for Mistakes {}
 
 impl<'a> IntoIterator for &'a Diagnostics {
     type Item = &'a Diagnostic;

@@ -1,7 +1,10 @@
 //! What the programs of the sweep agree on. See ARCHITECTURE.md for the map.
 
+#[cfg(test)]
+mod arbitrary;
 pub mod canon;
 pub mod data;
+pub mod decode;
 pub mod diagnostic;
 pub mod formula;
 pub mod grid;

@@ -301,7 +301,7 @@ pub(super) fn loss(loss: Loss) -> Tree {
     }
 }
 
-fn optimizer(optimizer: Optimizer) -> &'static str {
+pub(super) fn optimizer(optimizer: Optimizer) -> &'static str {
     Optimizer::NAMED
         .iter()
         .find(|(_, o)| *o == optimizer)

@@ -23,12 +23,14 @@
 
 pub mod encode;
 mod fields;
+mod setting;
 mod theory;
 
 use sha2::{Digest, Sha256};
 
 pub use encode::{Tree, canonical_bits};
 pub use fields::{CellField, has_body_parameters, has_kinks};
+pub(crate) use setting::setting;
 pub use theory::{TheorySizes, assumptions_broken, notes};
 
 use crate::ids::{BaselineId, CellId, TaskId, from_hex};

@@ -32,7 +32,8 @@ pub(super) fn parse(text: &str, limits: Limits, diagnostics: &mut Diagnostics) -
             }
             Err(error) => {
                 let at = places.byte(*error.marker());
-                Err(Box::new(syntax_error(text, at, error.info())))
+                let mistake = syntax_error(text, at, error.info());
+                Err(Box::new(builder.with_open_bracket(mistake)))
             }
         };
         if let Err(mistake) = step {
@@ -178,6 +179,17 @@ impl Builder<'_> {
             Event::SequenceEnd | Event::MappingEnd => self.close(range)?,
         }
         Ok(())
+    }
+
+    /// Points to the bracket that is still open where reading stopped.
+    fn with_open_bracket(&self, mistake: Diagnostic) -> Diagnostic {
+        match self.stack.last() {
+            Some(open) if open.flow => mistake.also(
+                Span::new(open.start..open.start + 1),
+                "this bracket is still open",
+            ),
+            _ => mistake,
+        }
     }
 
     fn pay(&mut self, nodes: usize, bytes: usize, span: &Range<usize>) -> Step<()> {

@@ -284,16 +284,6 @@ impl Activation {
             Self::Formula(_) => "formula",
         }
     }
-
-    /// Whether σ′ jumps somewhere.
-    pub fn has_kinks(&self) -> bool {
-        match self {
-            Self::Relu | Self::Selu | Self::Abs | Self::Relu6 | Self::HardTanh => true,
-            Self::LeakyRelu { slope } => *slope != 1.0,
-            Self::Formula(formula) => !formula.kinks().is_empty(),
-            _ => false,
-        }
-    }
 }
 
 impl Serialize for Activation {
