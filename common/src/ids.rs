@@ -56,11 +56,16 @@ pub fn to_hex(bytes: &[u8]) -> String {
 pub fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
     let found = text.chars().count();
     if found != 2 * N {
-        return Err(IdError::Length { expected: 2 * N, found });
+        return Err(IdError::Length {
+            expected: 2 * N,
+            found,
+        });
     }
     let mut bytes = [0_u8; N];
     for (position, found) in text.chars().enumerate() {
-        let digit = found.to_digit(16).ok_or(IdError::Digit { found, position })?;
+        let digit = found
+            .to_digit(16)
+            .ok_or(IdError::Digit { found, position })?;
         bytes[position / 2] = (bytes[position / 2] << 4) | digit.to_le_bytes()[0];
     }
     Ok(bytes)
@@ -207,12 +212,27 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_identity_is_refused_with_its_mistake() {
-        assert_eq!("12".parse::<CellId>(), Err(IdError::Length { expected: 64, found: 2 }));
+        assert_eq!(
+            "12".parse::<CellId>(),
+            Err(IdError::Length {
+                expected: 64,
+                found: 2
+            })
+        );
         let text = format!("{}g{}", "0".repeat(10), "0".repeat(53));
-        assert_eq!(text.parse::<CellId>(), Err(IdError::Digit { found: 'g', position: 10 }));
+        assert_eq!(
+            text.parse::<CellId>(),
+            Err(IdError::Digit {
+                found: 'g',
+                position: 10
+            })
+        );
         assert_eq!(
             TaskId::try_from(&[0_u8; 31][..]),
-            Err(IdError::Length { expected: 64, found: 62 })
+            Err(IdError::Length {
+                expected: 64,
+                found: 62
+            })
         );
     }
 

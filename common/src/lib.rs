@@ -2,5 +2,9 @@
 
 pub mod ids;
 pub mod math;
+#[cfg(feature = "rpc")]
+pub mod pb;
+#[cfg(feature = "rpc")]
+pub mod protocol;
 pub mod record;
 pub mod rng;
