@@ -12,7 +12,8 @@
 //! | a worker comes, falls silent, returns | `worker` |
 //! | a result, a failure, a hand-back arrives | `report` |
 //! | a task is chosen for a worker, or asked back | `grant` |
-//! | a sweep's plan becomes tasks; baselines | `walk`, `sweep` |
+//! | a sweep's plan becomes tasks | `walk`, `sweep` |
+//! | runs wait for a baseline | `baseline` |
 //! | records become durable, or do not | `journal`, `persist` |
 //! | a task has failed often enough | `retry` |
 //! | people ask for something | `control` |
@@ -25,6 +26,7 @@
 //! 3. An attempt number is granted once, over all epochs.
 //! 4. Order that reaches a decision comes from ordered containers.
 
+mod baseline;
 mod config;
 mod control;
 mod event;

@@ -150,7 +150,7 @@ impl Core {
     /// Presents what waits, in order, once the oldest of it is due.
     pub(super) fn present_waiting(&mut self) {
         let first = self.journal.in_flight.values().next();
-        if !first.is_some_and(|flight| flight.due.is_some_and(|due| due <= self.now)) {
+        if first.is_none_or(|flight| flight.due.is_none_or(|due| due > self.now)) {
             return;
         }
         for (ticket, flight) in &mut self.journal.in_flight {

@@ -274,9 +274,10 @@ impl Core {
             tasks: vec![*id],
         });
         sweep.last_ticket = self.journal.next();
+        let ahead_of_walk = sweep.adopted.contains(&place.position);
         let idx = self.revive(id, place)?;
-        // The walk has passed this position.
-        if let Some(sweep) = self.sweeps.get_mut(&place.sweep) {
+        if !ahead_of_walk && let Some(sweep) = self.sweeps.get_mut(&place.sweep) {
+            // The walk has passed this position and will not meet it again.
             sweep.adopted.remove(&place.position);
         }
         Some(idx)

@@ -52,8 +52,8 @@ fn a_repeated_report_is_a_duplicate_and_changes_nothing() {
     s.sweep(FakeWorkload::noops(2));
     let a = s.join(1, 1, 1);
     let lease = s.lease(a);
-    s.finish(a, &[lease.clone()]);
-    s.finish(a, &[lease.clone()]);
+    s.finish(a, std::slice::from_ref(&lease));
+    s.finish(a, std::slice::from_ref(&lease));
     assert_eq!(
         s.statuses(a),
         [ReceiptStatus::Recorded, ReceiptStatus::Duplicate]
@@ -83,7 +83,7 @@ fn a_second_result_with_other_bits_raises_an_alarm_and_the_first_one_counts() {
     s.sweep(FakeWorkload::noops(2));
     let a = s.join(1, 1, 1);
     let lease = s.lease(a);
-    s.finish(a, &[lease.clone()]);
+    s.finish(a, std::slice::from_ref(&lease));
     let first = s.store.results[&lease.id.task].clone();
     s.reports(a, vec![result_with(&lease, Evidence::Noop { seed: 99 })]);
     assert_eq!(
@@ -135,7 +135,7 @@ fn an_attempt_that_was_never_granted_is_unknown() {
     let a = s.join(1, 1, 1);
     let mut lease = s.lease(a);
     lease.id.attempt.0 += 1;
-    s.finish(a, &[lease.clone()]);
+    s.finish(a, std::slice::from_ref(&lease));
     lease.id.attempt.0 = u64::MAX;
     s.finish(a, &[lease]);
     assert_eq!(s.statuses(a), [ReceiptStatus::Unknown; 2]);
@@ -206,7 +206,7 @@ fn messages_of_a_closed_session_are_ignored() {
     let a = s.join(1, 1, 1);
     let lease = s.lease(a);
     s.disconnect(a);
-    s.finish(a, &[lease.clone()]);
+    s.finish(a, std::slice::from_ref(&lease));
     assert_eq!(s.store.results.len(), 0);
     // The worker repeats it in its next session.
     let a = s.rejoin(1, 1, 1, vec![held(&lease, HeldState::Finished)]);
@@ -247,7 +247,7 @@ fn overlapping_sweeps_share_a_task_while_it_runs_and_after() {
     let a = s.join(1, 1, 1);
     let first = s.lease(a);
     s.sweep_as(second, 0, FakeWorkload::noops(3));
-    s.finish(a, &[first.clone()]);
+    s.finish(a, std::slice::from_ref(&first));
     let mut leased = vec![first.id.task];
     loop {
         let leases = s.leases(a);

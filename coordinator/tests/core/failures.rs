@@ -185,6 +185,25 @@ fn a_result_that_comes_after_all_ends_the_set_aside() {
     assert!(s.store.set_aside.is_empty());
 }
 
+/// Found by the property in `properties`: the position was counted twice.
+#[test]
+fn a_task_that_is_brought_along_set_aside_and_then_has_a_result_is_counted_once() {
+    let mut s = Scene::new();
+    s.sweep(FakeWorkload::noops(5));
+    let a = s.join(1, 1, 1);
+    let lease = s.lease(a);
+    s.restart();
+    s.sweep(FakeWorkload::noops(5));
+    // The walk has not met the position that the worker brings along.
+    let a = s.rejoin(1, 1, 0, vec![held(&lease, HeldState::Running)]);
+    s.fail(a, &lease, FailureKind::InvalidTask);
+    s.finish(a, &[lease]);
+    let b = s.join(2, 5, 5);
+    s.work_off(&[b]);
+    let (_, workload) = s.end_of(SWEEP);
+    assert_eq!((workload.results.len(), workload.set_aside.len()), (5, 0));
+}
+
 fn runs(count: u32) -> FakeWorkload {
     let run = |number| FakeTask {
         number,

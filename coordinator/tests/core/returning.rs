@@ -192,7 +192,7 @@ fn a_result_recorded_before_the_crash_and_reported_again_is_a_duplicate() {
     s.sweep(FakeWorkload::noops(2));
     let a = s.join(1, 1, 1);
     let lease = s.lease(a);
-    s.finish(a, &[lease.clone()]);
+    s.finish(a, std::slice::from_ref(&lease));
     // The receipt never arrived.
     s.restart();
     s.sweep(FakeWorkload::noops(2));

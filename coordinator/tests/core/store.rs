@@ -42,7 +42,7 @@ fn a_commit_that_was_reported_as_failed_but_happened_is_no_conflict() {
     let a = s.join(1, 1, 1);
     let lease = s.lease(a);
     s.store_broken = true;
-    s.finish(a, &[lease.clone()]);
+    s.finish(a, std::slice::from_ref(&lease));
     // The transaction was committed all the same.
     let bytes = common::pb::encode_evidence(&Evidence::Noop { seed: 0 });
     s.store
@@ -76,7 +76,7 @@ fn a_result_that_the_store_holds_with_other_bits_counts_as_stored() {
     s.store
         .results
         .insert(lease.id.task, Opened::open(bytes.clone()).unwrap());
-    s.finish(a, &[lease.clone()]);
+    s.finish(a, std::slice::from_ref(&lease));
     assert_eq!(s.statuses(a).last(), Some(&ReceiptStatus::Conflict));
     let (_, workload) = s.end_of(SWEEP);
     assert_eq!(workload.results[&lease.id.task], bytes);
