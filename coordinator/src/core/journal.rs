@@ -231,7 +231,7 @@ pub struct Lookup {
 pub struct Known {
     /// Recorded results.
     pub results: Vec<(TaskId, Opened)>,
-    /// Failures, in the order they happened.
+    /// Failures; those of one task in the order of their attempts.
     pub failures: Vec<(TaskId, super::retry::PastFailure)>,
     /// Tasks set aside.
     pub set_aside: Vec<TaskId>,

@@ -18,8 +18,8 @@ pub struct MemoryStore {
     pub results: BTreeMap<TaskId, Opened>,
     /// Results with other bits than the recorded one.
     pub conflicts: BTreeSet<(TaskId, Attempt)>,
-    /// Failures by sweep, in the order they came.
-    pub failures: BTreeMap<(SweepNumber, TaskId), Vec<(Attempt, PastFailure)>>,
+    /// Failures by sweep and task, in the order of their attempts.
+    pub failures: BTreeMap<(SweepNumber, TaskId), BTreeMap<Attempt, PastFailure>>,
     /// Tasks set aside.
     pub set_aside: BTreeMap<(SweepNumber, TaskId), Place>,
     /// Where tasks can be continued.
@@ -85,15 +85,10 @@ impl MemoryStore {
                 ..
             } => {
                 let failures = self.failures.entry((place.sweep, *task)).or_default();
-                if failures.iter().all(|(known, _)| known != attempt) {
-                    failures.push((
-                        *attempt,
-                        PastFailure {
-                            worker: *worker,
-                            kind: *kind,
-                        },
-                    ));
-                }
+                failures.entry(*attempt).or_insert(PastFailure {
+                    worker: *worker,
+                    kind: *kind,
+                });
             }
             Record::SetAside { task, place } => {
                 self.set_aside.insert((place.sweep, *task), *place);

@@ -77,7 +77,9 @@ impl Scene {
         while let Some(event) = events.pop() {
             let mut effects = Vec::new();
             self.core.step(self.now, event, &mut effects);
-            self.core.check_invariants().expect("the invariants hold after every step");
+            self.core
+                .check_invariants()
+                .expect("the invariants hold after every step");
             for effect in effects {
                 events.extend(self.carry_out(effect));
             }
@@ -104,7 +106,10 @@ impl Scene {
                 state,
                 workload,
             } => {
-                let workload = *workload.into_any().downcast::<FakeWorkload>().expect("a fake workload");
+                let workload = *workload
+                    .into_any()
+                    .downcast::<FakeWorkload>()
+                    .expect("a fake workload");
                 self.ended.insert(sweep, (state, workload));
             }
             Effect::Answer { request, result } => {
