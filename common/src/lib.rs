@@ -1,5 +1,6 @@
 //! What the programs of the sweep agree on. See ARCHITECTURE.md for the map.
 
+pub mod formula;
 pub mod ids;
 pub mod math;
 #[cfg(feature = "rpc")]
@@ -8,3 +9,6 @@ pub mod pb;
 pub mod protocol;
 pub mod record;
 pub mod rng;
+pub mod spec;
+pub mod suggest;
+pub mod summary;

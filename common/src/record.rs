@@ -126,6 +126,44 @@ pub struct RunEvidence {
     pub curve: Vec<CurvePoint>,
 }
 
+impl RunEvidence {
+    /// Evidence of nothing but an outcome: numbers 0, optional quantities `None`.
+    pub fn empty(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            objective: 0.0,
+            value: 0.0,
+            gradient_norm: 0.0,
+            min_eigenvalue: None,
+            max_eigenvalue: None,
+            eigenvalue_method: None,
+            eigenvalue_failure_probability: None,
+            norm_a: None,
+            norm_b: None,
+            gap_bound: None,
+            induced_value: None,
+            sigma_min_w: None,
+            norm_theta: 0.0,
+            norm_u: 0.0,
+            norm_w: 0.0,
+            norm_wv: None,
+            newton_step: None,
+            kinks: 0,
+            kink_margin: None,
+            kink_slack: None,
+            kink_cluster: 0,
+            refuted: 0,
+            refuted_excess: None,
+            evaluations: 0,
+            gradients: 0,
+            products: 0,
+            hessians: 0,
+            parameters: 0,
+            curve: Vec::new(),
+        }
+    }
+}
+
 /// One point of a thinned loss curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct CurvePoint {

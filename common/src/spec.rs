@@ -85,7 +85,11 @@ pub struct ModelSpec {
 }
 
 fn freeze_name<S: Serializer>(freeze: &bool, s: S) -> Result<S::Ok, S::Error> {
-    if *freeze { s.serialize_some("body") } else { s.serialize_none() }
+    if *freeze {
+        s.serialize_some("body")
+    } else {
+        s.serialize_none()
+    }
 }
 
 /// The feature map φ.
@@ -385,7 +389,11 @@ pub struct Regularizer {
 
 impl Default for Regularizer {
     fn default() -> Self {
-        Self { predictor_ridge: 1e-3, body_decay: 1e-3, head_decay: 0.0 }
+        Self {
+            predictor_ridge: 1e-3,
+            body_decay: 1e-3,
+            head_decay: 0.0,
+        }
     }
 }
 
@@ -434,7 +442,10 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { evaluations: 200_000, seconds: None }
+        Self {
+            evaluations: 200_000,
+            seconds: None,
+        }
     }
 }
 
@@ -451,7 +462,11 @@ pub struct Tolerances {
 
 impl Default for Tolerances {
     fn default() -> Self {
-        Self { gradient: 1e-9, curvature: 1e-8, kink_margin: 1e-6 }
+        Self {
+            gradient: 1e-9,
+            curvature: 1e-8,
+            kink_margin: 1e-6,
+        }
     }
 }
 
@@ -471,7 +486,10 @@ pub enum Start {
 
 impl Start {
     /// `standard` at scale 1.
-    pub const STANDARD: Self = Self::Drawn { kind: StartKind::Standard, scale: 1.0 };
+    pub const STANDARD: Self = Self::Drawn {
+        kind: StartKind::Standard,
+        scale: 1.0,
+    };
 
     /// Whether two different seeds give two different starts.
     pub fn is_random(&self) -> bool {
@@ -505,7 +523,10 @@ impl fmt::Display for Start {
 
 /// The families of starts; `docs/starts.md` gives purpose and source of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "the names are the contract's; docs/starts.md describes them")]
+#[expect(
+    missing_docs,
+    reason = "the names are the contract's; docs/starts.md describes them"
+)]
 pub enum StartKind {
     Standard,
     Small,

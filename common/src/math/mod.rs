@@ -9,7 +9,8 @@
 //!   an IEEE 754 operation per lane (fused multiply-add included), so the form
 //!   never shows in the result.
 //! * [`elementary`]: exp, log, tanh, … as polynomial kernels over [`simd::Simd`].
-//! * [`scalar`]: the same kernels on one lane, for everything that is not hot.
+//! * [`scalar`]: the same kernels on one lane, for everything that is not hot;
+//!   [`special`] builds the incomplete beta function on them.
 //!
 //! Which form runs is chosen once per process, [`Isa::current`]; a test forces
 //! each and compares bits.
@@ -19,6 +20,7 @@ mod level;
 pub mod scalar;
 pub mod simd;
 pub mod slice;
+pub mod special;
 
 pub use level::{CpuLevel, Isa, UnsupportedCpuLevel};
 

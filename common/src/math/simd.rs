@@ -25,6 +25,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     type M: Copy;
     /// Eight u64.
     type I: Copy;
+    /// How many vectors a tile may keep in registers beside its operands.
+    const ACCUMULATORS: usize;
 
     /// All lanes `x`.
     fn splat(self, x: f64) -> Self::V;
@@ -132,11 +134,43 @@ pub trait Simd: Copy + Send + Sync + 'static {
         self.store(v, &mut out);
         out
     }
+    /// Eight numbers from an address.
+    ///
+    /// # Safety
+    /// The eight numbers at `x` must be readable.
+    #[inline(always)]
+    unsafe fn load_ptr(self, x: *const f64) -> Self::V {
+        // SAFETY: the caller's promise; arrays of f64 need no more alignment than f64.
+        self.load(unsafe { &*x.cast::<[f64; LANES]>() })
+    }
+    /// Eight numbers to an address.
+    ///
+    /// # Safety
+    /// The eight numbers at `out` must be writable.
+    #[inline(always)]
+    unsafe fn store_ptr(self, v: Self::V, out: *mut f64) {
+        // SAFETY: the caller's promise.
+        self.store(v, unsafe { &mut *out.cast::<[f64; LANES]>() });
+    }
     /// Sum of the lanes in a fixed tree: ((0+4)+(2+6)) + ((1+5)+(3+7)).
     #[inline(always)]
     fn sum(self, v: Self::V) -> f64 {
         let a = self.to_array(v);
         ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+    }
+    /// Rows to columns.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let a = rows.map(|v| self.to_array(v));
+        let mut out = rows;
+        for (j, out) in out.iter_mut().enumerate() {
+            let mut column = [0.0; LANES];
+            for (i, c) in column.iter_mut().enumerate() {
+                *c = a[i][j];
+            }
+            *out = self.load(&column);
+        }
+        out
     }
     /// Applies a scalar function to the lanes where `m` holds.
     #[inline(always)]
@@ -181,6 +215,7 @@ impl Simd for Portable {
     type V = [f64; LANES];
     type M = [bool; LANES];
     type I = [u64; LANES];
+    const ACCUMULATORS: usize = 6;
 
     #[inline(always)]
     fn splat(self, x: f64) -> Self::V {
@@ -341,6 +376,35 @@ mod x86 {
         }
     }
 
+    /// (0+2) + (1+3) of four lanes: the last two levels of the tree.
+    #[inline(always)]
+    unsafe fn sum4(v: __m256d) -> f64 {
+        unsafe {
+            let pair = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd::<1>(v));
+            _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose4(r: [__m256d; 4]) -> [__m256d; 4] {
+        unsafe {
+            let (a, b) = (
+                _mm256_unpacklo_pd(r[0], r[1]),
+                _mm256_unpackhi_pd(r[0], r[1]),
+            );
+            let (c, d) = (
+                _mm256_unpacklo_pd(r[2], r[3]),
+                _mm256_unpackhi_pd(r[2], r[3]),
+            );
+            [
+                _mm256_permute2f128_pd::<0x20>(a, c),
+                _mm256_permute2f128_pd::<0x20>(b, d),
+                _mm256_permute2f128_pd::<0x31>(a, c),
+                _mm256_permute2f128_pd::<0x31>(b, d),
+            ]
+        }
+    }
+
     type D2 = [__m256d; 2];
     type I2 = [__m256i; 2];
 
@@ -362,6 +426,31 @@ mod x86 {
         type V = D2;
         type M = D2;
         type I = I2;
+        const ACCUMULATORS: usize = 6;
+
+        #[inline(always)]
+        fn sum(self, v: D2) -> f64 {
+            unsafe { sum4(_mm256_add_pd(v[0], v[1])) }
+        }
+        #[inline(always)]
+        fn transpose(self, r: [D2; LANES]) -> [D2; LANES] {
+            unsafe {
+                let a = transpose4([r[0][0], r[1][0], r[2][0], r[3][0]]);
+                let b = transpose4([r[4][0], r[5][0], r[6][0], r[7][0]]);
+                let c = transpose4([r[0][1], r[1][1], r[2][1], r[3][1]]);
+                let d = transpose4([r[4][1], r[5][1], r[6][1], r[7][1]]);
+                [
+                    [a[0], b[0]],
+                    [a[1], b[1]],
+                    [a[2], b[2]],
+                    [a[3], b[3]],
+                    [c[0], d[0]],
+                    [c[1], d[1]],
+                    [c[2], d[2]],
+                    [c[3], d[3]],
+                ]
+            }
+        }
 
         #[inline(always)]
         fn splat(self, x: f64) -> D2 {
@@ -497,6 +586,40 @@ mod x86 {
         type V = __m512d;
         type M = __mmask8;
         type I = __m512i;
+        const ACCUMULATORS: usize = 24;
+
+        #[inline(always)]
+        fn sum(self, v: __m512d) -> f64 {
+            unsafe {
+                let low = _mm512_castpd512_pd256(v);
+                let high = _mm512_extractf64x4_pd::<1>(v);
+                sum4(_mm256_add_pd(low, high))
+            }
+        }
+        #[inline(always)]
+        fn transpose(self, r: [__m512d; LANES]) -> [__m512d; LANES] {
+            unsafe {
+                // Pairs of rows, then pairs of pairs, then halves.
+                let p = |i: usize| {
+                    (
+                        _mm512_unpacklo_pd(r[i], r[i + 1]),
+                        _mm512_unpackhi_pd(r[i], r[i + 1]),
+                    )
+                };
+                let ((a0, a1), (b0, b1), (c0, c1), (d0, d1)) = (p(0), p(2), p(4), p(6));
+                let q = |x: __m512d, y: __m512d| {
+                    (
+                        _mm512_shuffle_f64x2::<0x88>(x, y),
+                        _mm512_shuffle_f64x2::<0xdd>(x, y),
+                    )
+                };
+                let ((ab00, ab01), (ab10, ab11)) = (q(a0, b0), q(a1, b1));
+                let ((cd00, cd01), (cd10, cd11)) = (q(c0, d0), q(c1, d1));
+                let ((r0, r4), (r2, r6)) = (q(ab00, cd00), q(ab01, cd01));
+                let ((r1, r5), (r3, r7)) = (q(ab10, cd10), q(ab11, cd11));
+                [r0, r1, r2, r3, r4, r5, r6, r7]
+            }
+        }
 
         #[inline(always)]
         fn splat(self, x: f64) -> __m512d {

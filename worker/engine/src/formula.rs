@@ -1,0 +1,8 @@
+//! Compiled formulas.
+#[derive(Clone, Debug)]
+pub(crate) struct Compiled;
+impl Compiled {
+    pub(crate) fn new(_: &common::formula::Formula) -> Self {
+        Self
+    }
+}

@@ -1,0 +1,360 @@
+//! The data term over all blocks: value, gradient, Hessian-vector products.
+//!
+//! Blocks are independent and may run on several threads; their partial sums
+//! join in block order, so the number of threads never shows in the bits.
+
+use common::math::Isa;
+use common::math::simd::LANES;
+use rayon::prelude::*;
+
+use super::problem::Problem;
+use crate::kernels::Aligned;
+use crate::program::{Patch, Patches};
+
+/// Above this many bytes of linearised blocks, products recompute them one by one.
+const LINEAR_BYTES: usize = 1 << 30;
+
+/// Room for one block's passes.
+#[derive(Clone, Debug, Default)]
+struct Workspace {
+    arena: Aligned,
+    tangents: Aligned,
+    scratch: Aligned,
+    live: Vec<bool>,
+    /// One block's share of a sum.
+    partial: Vec<f64>,
+}
+
+/// Evaluates one problem. Owns all buffers: no evaluation allocates after the first.
+#[derive(Debug)]
+pub struct Evaluator<'p> {
+    problem: &'p Problem,
+    isa: Isa,
+    threads: usize,
+    workspaces: Vec<Workspace>,
+    /// Per block, after [`Evaluator::linearize`].
+    linear: Vec<Aligned>,
+    /// The point of the linearisation, in program coordinates.
+    point: Vec<f64>,
+    /// Soft slopes at kinks, per block; empty when there are none.
+    patches: Vec<Vec<Patch>>,
+}
+
+impl<'p> Evaluator<'p> {
+    /// An evaluator that uses up to `threads` threads of the current rayon pool.
+    pub fn new(problem: &'p Problem, isa: Isa, threads: usize) -> Self {
+        Self {
+            problem,
+            isa,
+            threads: threads.max(1).min(problem.blocks.len()),
+            workspaces: Vec::new(),
+            linear: Vec::new(),
+            point: Vec::new(),
+            patches: vec![Vec::new(); problem.blocks.len()],
+        }
+    }
+
+    /// The problem.
+    pub fn problem(&self) -> &'p Problem {
+        self.problem
+    }
+
+    fn workspace(problem: &Problem, slot: &mut Workspace, full: bool) {
+        let layout = if full {
+            &problem.full_layout
+        } else {
+            &problem.gradient_layout
+        };
+        slot.arena.grow(layout.arena_len(problem.groups));
+        slot.scratch
+            .grow(problem.program.scratch_len(problem.groups));
+    }
+
+    fn ensure(&mut self, count: usize) {
+        if self.workspaces.len() < count {
+            self.workspaces.resize_with(count, Workspace::default);
+        }
+    }
+
+    /// Mean loss at program parameters `q`; its gradient is added to `gradient`.
+    ///
+    /// # Panics
+    /// If `q` or `gradient` has not the program's length.
+    pub fn value_gradient(&mut self, q: &[f64], gradient: &mut [f64]) -> f64 {
+        let problem = self.problem;
+        assert_eq!(q.len(), problem.program_len(), "parameters");
+        assert_eq!(gradient.len(), problem.program_len(), "gradient");
+        let (isa, units) = (self.isa, problem.units());
+        let patches = &self.patches;
+        let run = |b: usize, w: &mut Workspace, out: &mut [f64]| -> f64 {
+            Self::workspace(problem, w, false);
+            let input = problem.input(&problem.blocks[b]);
+            let layout = &problem.gradient_layout;
+            let patches: &Patches = &patches[b];
+            let p = &problem.program;
+            let loss = p.forward(
+                isa,
+                problem.loss,
+                q,
+                layout,
+                &input,
+                patches,
+                &mut w.arena,
+                units,
+            );
+            p.backward(
+                isa,
+                q,
+                layout,
+                &input,
+                &mut w.arena,
+                units,
+                out,
+                &mut w.scratch,
+            );
+            loss
+        };
+        let total = if self.threads == 1 {
+            if self.workspaces.is_empty() {
+                self.workspaces.push(Workspace::default());
+            }
+            // Each entry receives one addition a block: the same sum as joining partials.
+            let w = &mut self.workspaces[0];
+            let mut total = 0.0;
+            for b in 0..problem.blocks.len() {
+                total += run(b, w, gradient);
+            }
+            total
+        } else {
+            if self.workspaces.len() < problem.blocks.len() {
+                self.workspaces
+                    .resize_with(problem.blocks.len(), Workspace::default);
+            }
+            let losses: Vec<f64> = self
+                .workspaces
+                .par_iter_mut()
+                .with_max_len(1)
+                .enumerate()
+                .map(|(b, w)| {
+                    let mut partial = std::mem::take(&mut w.partial);
+                    partial.clear();
+                    partial.resize(q.len(), 0.0);
+                    let loss = run(b, w, &mut partial);
+                    w.partial = partial;
+                    loss
+                })
+                .collect();
+            self.join(gradient);
+            losses.iter().fold(0.0, |a, b| a + b)
+        };
+        total / problem.dims.rows as f64
+    }
+
+    /// z(x_i; u) for all rows, `[n, d_z]` row-major; the given table where there is one.
+    ///
+    /// # Panics
+    /// If `q` has not the program's length.
+    pub fn representation(&mut self, q: &[f64]) -> Vec<f64> {
+        let problem = self.problem;
+        assert_eq!(q.len(), problem.program_len(), "parameters");
+        self.ensure(1);
+        let w = &mut self.workspaces[0];
+        Self::workspace(problem, w, false);
+        let mut out = Vec::new();
+        for (b, block) in problem.blocks.iter().enumerate() {
+            let input = problem.input(block);
+            let layout = &problem.gradient_layout;
+            let program = &problem.program;
+            let (values, width) = match program.representation() {
+                Some(z) => {
+                    let patches = &self.patches[b];
+                    program.values(
+                        self.isa,
+                        q,
+                        layout,
+                        &input,
+                        patches,
+                        &mut w.arena,
+                        problem.units(),
+                    );
+                    let width = program.buffer_size(z);
+                    (&w.arena[layout.value[z] * problem.units()..], width)
+                }
+                None => (input.table, program.widths[2]),
+            };
+            for row in 0..block.rows.1 {
+                let (g, lane) = (row / LANES, row % LANES);
+                out.extend((0..width).map(|j| values[(g * width + j) * LANES + lane]));
+            }
+        }
+        out
+    }
+
+    /// Adds the blocks' partial sums to `out` in block order.
+    fn join(&self, out: &mut [f64]) {
+        let partials: Vec<&[f64]> = self.workspaces[..self.problem.blocks.len()]
+            .iter()
+            .map(|w| w.partial.as_slice())
+            .collect();
+        let add = |(i, chunk): (usize, &mut [f64])| {
+            for partial in &partials {
+                for (o, p) in chunk.iter_mut().zip(&partial[i * 4096..]) {
+                    *o += p;
+                }
+            }
+        };
+        if self.threads == 1 {
+            out.chunks_mut(4096).enumerate().for_each(add);
+        } else {
+            out.par_chunks_mut(4096).enumerate().for_each(add);
+        }
+    }
+
+    fn linear_fits(&self) -> bool {
+        let p = self.problem;
+        p.full_layout.arena_len(p.groups) * p.blocks.len() * size_of::<f64>() <= LINEAR_BYTES
+    }
+
+    /// As [`Evaluator::value_gradient`], and prepares products at `q`.
+    pub fn linearize(&mut self, q: &[f64], gradient: &mut [f64]) -> f64 {
+        self.point.clear();
+        self.point.extend_from_slice(q);
+        if !self.linear_fits() {
+            return self.value_gradient(q, gradient);
+        }
+        let problem = self.problem;
+        self.ensure(problem.blocks.len());
+        self.linear
+            .resize_with(problem.blocks.len(), Aligned::default);
+        let (isa, patches) = (self.isa, &self.patches);
+        let work = self.linear.iter_mut().zip(&mut self.workspaces).enumerate();
+        let run = |(b, (arena, w)): (usize, (&mut Aligned, &mut Workspace))| {
+            w.partial.clear();
+            w.partial.resize(q.len(), 0.0);
+            w.scratch.grow(problem.program.scratch_len(problem.groups));
+            linearize_block(
+                problem,
+                isa,
+                q,
+                b,
+                &patches[b],
+                arena,
+                &mut w.partial,
+                &mut w.scratch,
+            )
+        };
+        let losses: Vec<f64> = if self.threads == 1 {
+            work.map(run).collect()
+        } else {
+            work.collect::<Vec<_>>()
+                .into_par_iter()
+                .with_max_len(1)
+                .map(run)
+                .collect()
+        };
+        self.join(gradient);
+        losses.iter().fold(0.0, |a, b| a + b) / problem.dims.rows as f64
+    }
+
+    /// out += H·direction for each pair, H the Hessian of the mean loss at the
+    /// point of the last [`Evaluator::linearize`].
+    ///
+    /// `directions` and `out` hold `count` vectors of the program's length each.
+    ///
+    /// # Panics
+    /// If nothing has been linearised or the lengths differ.
+    pub fn products(&mut self, directions: &[f64], out: &mut [f64]) {
+        let problem = self.problem;
+        let p = problem.program_len();
+        assert_eq!(self.point.len(), p, "linearize first");
+        assert_eq!(directions.len(), out.len(), "directions and results");
+        assert_eq!(directions.len() % p, 0, "whole vectors");
+        self.ensure(problem.blocks.len());
+        let kept = self.linear_fits();
+        let (isa, point, patches, linear) = (self.isa, &self.point, &self.patches, &self.linear);
+        let run = |(b, w): (usize, &mut Workspace)| {
+            w.partial.clear();
+            w.partial.resize(out.len(), 0.0);
+            w.tangents
+                .grow(problem.tangent_layout.arena_len(problem.groups));
+            w.scratch.grow(problem.program.scratch_len(problem.groups));
+            if !kept {
+                // Its gradient is not wanted; the partial sum is cleared again.
+                let Workspace {
+                    arena,
+                    scratch,
+                    partial,
+                    ..
+                } = w;
+                linearize_block(
+                    problem,
+                    isa,
+                    point,
+                    b,
+                    &patches[b],
+                    arena,
+                    &mut partial[..p],
+                    scratch,
+                );
+                partial[..p].fill(0.0);
+            }
+            let linear = if kept { &linear[b] } else { &w.arena };
+            for (v, o) in directions
+                .chunks_exact(p)
+                .zip(w.partial.chunks_exact_mut(p))
+            {
+                let call = crate::program::TangentCall {
+                    isa,
+                    loss: problem.loss,
+                    parameters: point,
+                    direction: v,
+                    layout: &problem.full_layout,
+                    tangents: &problem.tangent_layout,
+                    input: problem.input(&problem.blocks[b]),
+                    linear,
+                    units: problem.units(),
+                };
+                problem.program.hessian_product(
+                    &call,
+                    &mut w.tangents,
+                    &mut w.live,
+                    o,
+                    &mut w.scratch,
+                );
+            }
+        };
+        let work = self
+            .workspaces
+            .iter_mut()
+            .take(problem.blocks.len())
+            .enumerate();
+        if self.threads == 1 {
+            work.for_each(run);
+        } else {
+            work.collect::<Vec<_>>()
+                .into_par_iter()
+                .with_max_len(1)
+                .for_each(run);
+        }
+        self.join(out);
+    }
+}
+
+fn linearize_block(
+    problem: &Problem,
+    isa: Isa,
+    q: &[f64],
+    b: usize,
+    patches: &Patches,
+    arena: &mut Aligned,
+    gradient: &mut [f64],
+    scratch: &mut [f64],
+) -> f64 {
+    let layout = &problem.full_layout;
+    arena.grow(layout.arena_len(problem.groups));
+    let input = problem.input(&problem.blocks[b]);
+    let (p, units) = (&problem.program, problem.units());
+    let loss = p.forward(isa, problem.loss, q, layout, &input, patches, arena, units);
+    p.backward(isa, q, layout, &input, arena, units, gradient, scratch);
+    loss
+}

@@ -1,0 +1,84 @@
+//! Optimisers that ask and are told.
+//!
+//! An optimiser never calls the objective. [`Optimizer::ask`] says what it
+//! needs next, the caller computes it and answers with the matching `tell_…`.
+//! Between two calls the whole state is a serialisable value: a run can be
+//! saved there, moved to another machine and continued to the same bits.
+//!
+//! | module | method | needs |
+//! |---|---|---|
+//! | [`lbfgs`] | L-BFGS with a Wolfe line search (Nocedal 1980; Hager & Zhang 2005 for the conditions near rounding) | gradients |
+//! | [`arc`] | adaptive cubic regularisation (Cartis, Gould & Toint 2011) | dense Hessians |
+//! | [`newton_cg`] | trust-region Newton-CG (Steihaug 1983) | products |
+//! | [`first_order`] | gradient descent and Adam | gradients |
+
+pub mod arc;
+pub mod first_order;
+pub mod lbfgs;
+pub mod linesearch;
+pub mod newton_cg;
+
+use serde::{Deserialize, Serialize};
+
+/// What an optimiser needs next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ask<'a> {
+    /// Value and gradient at this point.
+    Gradient(&'a [f64]),
+    /// The same, and be ready for products or the Hessian there.
+    Linearize(&'a [f64]),
+    /// Hessian times this direction, at the last linearised point.
+    Product(&'a [f64]),
+    /// The dense Hessian at the last linearised point.
+    Hessian,
+    /// Nothing: the optimiser has stopped.
+    Nothing(Stop),
+}
+
+/// Why an optimiser stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stop {
+    /// ‖∇‖∞ is at the target (and, for second-order methods, no negative curvature was seen).
+    Converged,
+    /// The iteration limit.
+    IterationLimit,
+    /// No step decreases the objective or the gradient any more: rounding.
+    Stalled,
+    /// ‖x‖ grows without bound while the objective falls.
+    Diverging,
+    /// The objective is not finite at the start.
+    NonFinite,
+}
+
+/// The protocol of all optimisers.
+pub trait Optimizer {
+    /// What is needed next; stable until the matching `tell`.
+    fn ask(&self) -> Ask<'_>;
+
+    /// Answers [`Ask::Gradient`] or [`Ask::Linearize`].
+    fn tell_gradient(&mut self, value: f64, gradient: &[f64]);
+
+    /// Answers [`Ask::Product`].
+    fn tell_product(&mut self, product: &[f64]) {
+        let _ = product;
+        unreachable!("this optimiser asks for no products");
+    }
+
+    /// Answers [`Ask::Hessian`] with a row-major symmetric matrix.
+    fn tell_hessian(&mut self, hessian: Vec<f64>) {
+        let _ = hessian;
+        unreachable!("this optimiser asks for no Hessian");
+    }
+
+    /// The best point so far.
+    fn point(&self) -> &[f64];
+
+    /// Objective there.
+    fn value(&self) -> f64;
+
+    /// Gradient there.
+    fn gradient(&self) -> &[f64];
+
+    /// Accepted iterations.
+    fn iterations(&self) -> u64;
+}
