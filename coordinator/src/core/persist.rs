@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use common::ids::BaselineId;
-use common::protocol::{ReceiptStatus, SweepNumber};
+use common::ids::{BaselineId, TaskId};
+use common::protocol::{Place, ReceiptStatus, SweepNumber};
 
 use super::Core;
 use super::event::{Done, Effect, Notice};
@@ -86,6 +86,36 @@ impl Core {
             } else {
                 sweep.live -= 1;
                 self.take_recorded(place.sweep, place.position, &task.id, evidence);
+            }
+        }
+        self.settle_failed(&task.id, evidence);
+    }
+
+    /// A task that some sweeps have set aside has a result after all: another
+    /// sweep had more luck.
+    fn settle_failed(&mut self, id: &TaskId, evidence: &Opened) {
+        let failed_in: Vec<Place> = self
+            .sweeps
+            .values()
+            .filter(|sweep| sweep.is_active())
+            .filter_map(|sweep| sweep.failed.get(id).map(|failed| failed.place))
+            .collect();
+        for place in failed_in {
+            let Some(sweep) = self.sweeps.get_mut(&place.sweep) else {
+                continue;
+            };
+            let tasks = vec![*id];
+            self.journal.push(Record::TakenUpAgain {
+                sweep: place.sweep,
+                tasks,
+            });
+            sweep.last_ticket = self.journal.next();
+            if place.baseline {
+                self.solve(place.sweep, BaselineId(id.0), evidence);
+            } else {
+                sweep.failed.remove(id);
+                sweep.workload.taken_up_again(place.position, id);
+                self.take_recorded(place.sweep, place.position, id, evidence);
             }
         }
     }

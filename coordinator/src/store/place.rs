@@ -65,7 +65,8 @@ pub(super) fn io(action: &'static str, path: &Path, source: std::io::Error) -> S
 fn refuse_network_file_system(directory: &Path) -> Result<(), StoreError> {
     let found = rustix::fs::statfs(directory)
         .map_err(|source| io("look at the file system of", directory, source.into()))?;
-    match network_file_system(i64::from(found.f_type)) {
+    // The field is wider than the number on most machines, and signed on some.
+    match network_file_system(found.f_type as u32) {
         Some(kind) => Err(StoreError::NetworkFileSystem {
             path: directory.to_owned(),
             kind,
@@ -82,8 +83,8 @@ fn refuse_network_file_system(_: &Path) -> Result<(), StoreError> {
 /// File systems that several machines write to, by their magic numbers
 /// (statfs(2) and the file systems' own headers).
 #[cfg(target_os = "linux")]
-fn network_file_system(magic: i64) -> Option<&'static str> {
-    match magic & 0xFFFF_FFFF {
+fn network_file_system(magic: u32) -> Option<&'static str> {
+    match magic {
         0x6969 => Some("NFS"),
         0x0BD0_0BD0 => Some("Lustre"),
         0x4750_4653 => Some("GPFS"),
@@ -119,11 +120,7 @@ mod tests {
     #[test]
     fn network_file_systems_are_known_by_their_numbers() {
         assert_eq!(network_file_system(0x6969), Some("NFS"));
-        // The kernel's field is signed on some machines.
-        assert_eq!(
-            network_file_system(0xFF53_4D42_u32 as i32 as i64),
-            Some("CIFS")
-        );
+        assert_eq!(network_file_system(0xFF53_4D42), Some("CIFS"));
         assert_eq!(network_file_system(0xEF53), None);
     }
 }
