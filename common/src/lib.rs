@@ -12,6 +12,10 @@ pub mod ids;
 pub mod layout;
 pub mod math;
 pub mod node;
+#[cfg(feature = "rpc")]
+pub mod pb;
+#[cfg(feature = "rpc")]
+pub mod protocol;
 pub mod record;
 pub mod reference;
 pub mod rng;

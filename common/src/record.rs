@@ -206,17 +206,28 @@ pub struct BaselineEvidence {
     pub rows: usize,
 }
 
-/// What may differ between two honest executions of one task.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// What any kind of task leaves behind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Evidence {
+    /// Of a run.
+    Run(Box<RunEvidence>),
+    /// Of a baseline.
+    Baseline(Box<BaselineEvidence>),
+    /// Of a task of the control plane's own benchmark.
+    Noop {
+        /// The task's own seed.
+        seed: u64,
+    },
+}
+
+/// What may differ between two honest executions of one task. Host and
+/// program version are known from the worker's session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Telemetry {
     /// Wall-clock seconds of computing.
     pub seconds: f64,
     /// Seconds of processor time.
     pub cpu_seconds: f64,
-    /// Peak resident memory of the slot, bytes.
+    /// Peak resident memory of the slot so far, bytes.
     pub peak_memory: u64,
-    /// Host that computed it.
-    pub host: String,
-    /// Version of the program that computed it.
-    pub program_version: String,
 }

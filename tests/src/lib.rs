@@ -1,1 +1,3 @@
+//! What whole-system tests share. The tests themselves are in `tests/tests`.
 
+pub mod simulation;

@@ -501,7 +501,7 @@ fn the_schema_accepts_what_the_decoder_accepts_and_sees_plain_mistakes() {
         "data: iris\nexclude: [{depth: [1, 2], regularizer: {body_decay: 0}}]\nfixed: {image: [1, 2, 3], freeze: null}",
         "data: {generate: sawtooth, rows: 3, folds: 2}\nsearch: {worst: {runs: 3}}",
     ] {
-        let errors: Vec<String> = validator
+        let errors: Vec<String> = VALIDATOR
             .iter_errors(&parsed(good))
             .map(|e| e.to_string())
             .collect();

@@ -1,0 +1,279 @@
+//! What every store does, compared with the contract written down as maps.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::ids::BlobId;
+use common::protocol::SweepNumber;
+use coordinator::core::{AlreadyThere, Exception, Lookup, Record, SweepState, Ticket};
+use coordinator::store::{Chain, Identity, SqliteStore, Store, StoreError, SweepText};
+use coordinator::testing::MemoryStore;
+use proptest::prelude::*;
+
+use crate::records::{any_record, evidence, profile, result, task, worker};
+
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime of one thread").block_on(future)
+}
+
+/// A store in a directory of its own, which goes with it.
+pub(crate) struct Place {
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().expect("a temporary directory"),
+        }
+    }
+
+    pub(crate) fn open(&self) -> SqliteStore {
+        SqliteStore::open(self.directory.path(), &Identity::default()).expect("a store")
+    }
+}
+
+pub(crate) fn sweep_text(id: &str) -> SweepText {
+    SweepText {
+        id: id.into(),
+        name: "a sweep".into(),
+        grid: "version: 1\n".into(),
+        priority: 3,
+        numerics_version: 1,
+        numeric_level: "fma64-1".into(),
+    }
+}
+
+fn persist(store: &impl Store, ticket: u64, records: Vec<Record>) -> Vec<Exception> {
+    wait(store.persist(Ticket(ticket), records.into())).expect("it can be written")
+}
+
+/// Everything that can be asked, asked of both.
+fn assert_equal(store: &impl Store, model: &MemoryStore) {
+    let tasks: Vec<_> = (0..9).map(task).collect();
+    for sweep in [1, 2].map(SweepNumber) {
+        let lookup = Lookup {
+            sweep,
+            tasks: tasks.clone(),
+        };
+        let found = wait(store.lookup(lookup.clone())).expect("it can be read");
+        assert_eq!(found, model.lookup(&lookup));
+    }
+    for task in &tasks {
+        let bits = |theta: &[f64]| {
+            theta
+                .iter()
+                .map(|value| value.to_bits())
+                .collect::<Vec<_>>()
+        };
+        let kept = wait(store.theta(*task)).expect("it can be read");
+        let expected = model.theta.get(task).map(|(theta, _)| bits(theta));
+        assert_eq!(kept.as_deref().map(bits), expected);
+    }
+    let results = wait(store.results(0, 1000)).expect("it can be read");
+    assert_eq!(results.len(), model.results.len());
+    let mut chain = Chain::default();
+    for result in results {
+        let expected = &model.results[&result.task];
+        assert_eq!(result.evidence, expected.bytes);
+        chain = chain.with(&result.task, &expected.digest);
+        assert_eq!(chain.results, result.number);
+    }
+    assert_eq!(wait(store.chain()).expect("it can be read"), chain);
+    for sweep in wait(store.sweeps()).expect("it can be read") {
+        let expected = model.sweeps.get(&sweep.number).copied();
+        let expected = expected.unwrap_or((SweepState::Running, 3));
+        assert_eq!((sweep.state, sweep.text.priority), expected);
+        let failures = wait(store.failures(sweep.number)).expect("it can be read");
+        let of_sweep = model
+            .failures
+            .iter()
+            .filter(|((number, _), _)| *number == sweep.number);
+        let expected: Vec<_> = of_sweep
+            .flat_map(|((_, task), failures)| failures.iter().map(|(a, f)| (*task, *a, f.kind)))
+            .collect();
+        let found: Vec<_> = failures
+            .iter()
+            .map(|f| (f.task, f.attempt, f.kind))
+            .collect();
+        assert_eq!(found, expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_store_behaves_as_its_contract_over_restarts_and_repetitions(
+        tickets in prop::collection::vec(
+            (prop::collection::vec(any_record(), 1..9), any::<bool>(), 0..9_u8), 1..12),
+    ) {
+        let place = Place::new();
+        let mut store = place.open();
+        let mut model = MemoryStore::default();
+        for id in ["one", "two"] {
+            wait(store.add_sweep(sweep_text(id))).unwrap();
+        }
+        let workers: Vec<_> = (0..3).map(profile).collect();
+        persist(&store, 1, workers.clone());
+        let mut next = 2;
+        for (records, again, restart) in tickets {
+            // The model does not know which records the driver would repeat:
+            // any of them may be.
+            let expected = model.persist(&records);
+            prop_assert_eq!(persist(&store, next, records.clone()), expected);
+            if again {
+                let expected = model.persist(&records);
+                prop_assert_eq!(persist(&store, next, records), expected);
+            }
+            next += 1;
+            if restart == 0 {
+                wait(store.close()).unwrap();
+                store = place.open();
+                next = 1;
+            }
+        }
+        assert_equal(&store, &model);
+        wait(store.close()).unwrap();
+        assert_equal(&place.open(), &model);
+    }
+}
+
+#[test]
+fn each_opening_claims_a_later_epoch() {
+    let place = Place::new();
+    for epoch in 1..4 {
+        let store = place.open();
+        assert_eq!(store.epoch(), epoch);
+        // Dropped without a word, as by a crash.
+        drop(store);
+    }
+}
+
+#[test]
+fn tickets_become_durable_in_their_order() {
+    let place = Place::new();
+    let store = place.open();
+    // Sent at once; the calls are made in the wrong order.
+    let records = |n| Arc::from(vec![result(n, 0, 1)]);
+    let second = store.persist(Ticket(2), records(2));
+    let first = store.persist(Ticket(1), records(1));
+    let again = store.persist(Ticket(2), records(2));
+    let third = store.persist(Ticket(3), records(3));
+    let error = wait(second).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StoreError::OutOfOrder {
+                found: 2,
+                expected: 1
+            }
+        ),
+        "{error}"
+    );
+    for future in [first, again, third] {
+        assert_eq!(wait(future).unwrap(), []);
+    }
+    let order: Vec<_> = wait(store.results(0, 9))
+        .unwrap()
+        .iter()
+        .map(|r| r.task)
+        .collect();
+    assert_eq!(order, [task(1), task(2), task(3)]);
+}
+
+#[test]
+fn a_ticket_that_nobody_waits_for_is_durable_all_the_same() {
+    let place = Place::new();
+    let store = place.open();
+    drop(store.persist(Ticket(1), vec![result(1, 0, 1)].into()));
+    wait(store.close()).unwrap();
+    assert_eq!(wait(place.open().results(0, 9)).unwrap().len(), 1);
+}
+
+#[test]
+fn what_the_store_held_already_is_told_record_by_record() {
+    let place = Place::new();
+    let store = place.open();
+    persist(&store, 1, vec![result(1, 7, 1), result(2, 7, 2)]);
+    let exceptions = persist(
+        &store,
+        2,
+        vec![result(3, 7, 3), result(1, 7, 4), result(2, 8, 5)],
+    );
+    assert_eq!(
+        exceptions,
+        [
+            Exception {
+                record: 1,
+                found: AlreadyThere::Equal
+            },
+            Exception {
+                record: 2,
+                found: AlreadyThere::Different
+            },
+        ]
+    );
+    let lookup = Lookup {
+        sweep: SweepNumber(1),
+        tasks: vec![task(2)],
+    };
+    let known = wait(store.lookup(lookup)).unwrap();
+    assert_eq!(known.results, [(task(2), evidence(7))]);
+}
+
+#[test]
+fn results_tell_who_computed_them_and_come_in_pages() {
+    let place = Place::new();
+    let store = place.open();
+    let mut records = vec![profile(0), profile(1), profile(2)];
+    records.extend((0..7).map(|n| result(n, 0, u64::MAX - u64::from(n))));
+    persist(&store, 1, records);
+    let first = wait(store.results(0, 4)).unwrap();
+    let second = wait(store.results(first[3].number, 4)).unwrap();
+    assert_eq!((first.len(), second.len()), (4, 3));
+    assert_eq!(
+        (first[1].worker, first[1].host.as_str()),
+        (worker(1), "here")
+    );
+    assert_eq!(first[1].attempt.0, u64::MAX - 1);
+    assert_eq!(first[1].telemetry.peak_memory, 1 << 40);
+}
+
+#[test]
+fn the_same_sweep_is_found_again_as_it_is() {
+    let place = Place::new();
+    let store = place.open();
+    let one = wait(store.add_sweep(sweep_text("one"))).unwrap();
+    let two = wait(store.add_sweep(sweep_text("two"))).unwrap();
+    assert_ne!(one.number, two.number);
+    let state = SweepState::Paused;
+    persist(
+        &store,
+        1,
+        vec![Record::Sweep {
+            sweep: one.number,
+            state,
+            priority: 9,
+        }],
+    );
+    let again = wait(store.add_sweep(sweep_text("one"))).unwrap();
+    assert_eq!(
+        (again.number, again.state, again.text.priority),
+        (one.number, state, 9)
+    );
+    assert_eq!(wait(store.sweeps()).unwrap(), [again, two]);
+}
+
+#[test]
+fn files_are_kept_by_their_hash() {
+    let place = Place::new();
+    let store = place.open();
+    let content = Bytes::from(vec![3; 300_000]);
+    wait(store.put_blob(BlobId([1; 32]), content.clone())).unwrap();
+    wait(store.put_blob(BlobId([1; 32]), content.clone())).unwrap();
+    assert_eq!(wait(store.blob(BlobId([1; 32]))).unwrap(), Some(content));
+    assert_eq!(wait(store.blob(BlobId([2; 32]))).unwrap(), None);
+}
