@@ -13,3 +13,7 @@ pub mod objective;
 pub mod optimize;
 pub mod program;
 pub mod run;
+mod start;
+pub mod task;
+
+pub use start::StartError;

@@ -292,6 +292,15 @@ impl<'p> Run<'p> {
         }
     }
 
+    /// Works until the run is over.
+    pub fn to_end(&mut self) -> Finished {
+        loop {
+            if let Progress::Finished(finished) = self.advance(&mut || false) {
+                return *finished;
+            }
+        }
+    }
+
     /// One evaluation or one decision.
     fn step(&mut self, over_budget: bool) -> Option<Finished> {
         let stage = std::mem::replace(&mut self.state.stage, Stage::Over);
