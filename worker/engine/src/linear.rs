@@ -13,7 +13,7 @@
 
 use common::math::Isa;
 use common::math::simd::LANES;
-use common::math::slice::{axpy, dot, max_abs, norm_squared};
+use common::math::slice::{axpy, dot, max_abs};
 use common::spec::Loss;
 
 use crate::kernels::{Aligned, Operand};

@@ -190,8 +190,13 @@ impl Cell {
         &self.problem
     }
 
+    /// The instruction set that its runs use.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// The classical model that the cell is measured against.
-    fn linear(&self) -> LinearProblem<'_> {
+    pub(crate) fn linear(&self) -> LinearProblem<'_> {
         let regularizer = &self.spec.regularizer;
         LinearProblem {
             features: row_major(&self.data.phi),
@@ -225,7 +230,7 @@ impl Cell {
         threads: Threads,
     ) -> Result<Run<'c>, StartError> {
         let seed = if reads_seed(&self.spec, start) { seed } else { 0 };
-        let theta = start::theta(self, start, seed, content)?;
+        let theta = start::theta(self, start, seed, content, threads)?;
         let stay_in_theta = matches!(
             start,
             Start::Drawn {
