@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::objective::{Chart, Entries, Objective};
+use crate::objective::{Entries, Objective};
+use super::unit::{Unit, units};
 use crate::program::{KinkShape, Patch};
 
 /// One kink: an entry of an activation and which of the activation's kinks.
@@ -34,21 +35,115 @@ pub(crate) struct Field {
     pub delta: Vec<f64>,
 }
 
-/// The objective with its kinks.
+/// Kinks that are one: the same unit on rows where t is the same function of
+/// the parameters (equal rows of data, or rows on which all inputs are dead).
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub members: Vec<Kink>,
+    /// t − τ.
+    pub distance: f64,
+    /// Σ c over the members.
+    pub weight: f64,
+    /// ∂t/∂x.
+    pub row: Vec<f64>,
+}
+
+/// The objective with its kinks. Leaves the objective without soft signs when dropped.
 pub(crate) struct Kinked<'a, 'p> {
     pub objective: &'a mut Objective<'p>,
     pub shapes: Vec<KinkShape>,
     pub entries: Entries,
+    /// Units of the body, in the objective's variables.
+    pub units: Vec<Unit>,
+    holds: bool,
+}
+
+impl Drop for Kinked<'_, '_> {
+    fn drop(&mut self) {
+        self.hold(&Signs::new());
+    }
 }
 
 impl<'a, 'p> Kinked<'a, 'p> {
-    pub(crate) fn new(objective: &'a mut Objective<'p>, shapes: Vec<KinkShape>) -> Self {
+    /// # Panics
+    /// If the body is frozen: then no kink moves.
+    pub(crate) fn new(objective: &'a mut Objective<'p>) -> Self {
+        let problem = objective.problem();
+        let shapes = problem.kinks.clone();
         let entries = objective.evaluator().entries();
-        Self { objective, shapes, entries }
+        let mut units = units(&problem.program);
+        for unit in &mut units {
+            for list in [&mut unit.inputs, &mut unit.outputs, &mut unit.loops] {
+                *list = list.iter().flat_map(|&i| objective.variables_of(i)).collect();
+            }
+        }
+        Self { objective, shapes, entries, units, holds: false }
+    }
+
+    /// Which entries belong to these units.
+    pub(crate) fn entries_of(&self, units: &[usize]) -> Vec<bool> {
+        let mut out = vec![false; self.entries.len];
+        let rows = self.objective.problem().dims().rows;
+        for &u in units {
+            for &(activation, unit) in &self.units[u].entries {
+                for row in 0..rows {
+                    out[self.entries.index(activation, row, unit)] = true;
+                }
+            }
+        }
+        out
+    }
+
+    /// Units all of whose parameters are exactly zero, where the activation has
+    /// a kink at zero and vanishes there.
+    pub(crate) fn collapsed(&self, x: &[f64]) -> Vec<usize> {
+        if !self.may_collapse() {
+            return Vec::new();
+        }
+        let zero = |u: &Unit| u.parameters().all(|i| x[i] == 0.0);
+        (0..self.units.len()).filter(|&u| zero(&self.units[u])).collect()
+    }
+
+    /// Whether the activation has a kink at zero and vanishes there.
+    pub(crate) fn may_collapse(&self) -> bool {
+        self.shapes.iter().any(|s| s.position == 0.0 && s.value == 0.0)
+    }
+
+    /// Groups kinks that are one; `c` and t from the field.
+    pub(crate) fn groups(&mut self, field: &Field, kinks: &[Kink]) -> Vec<Group> {
+        let rows = self.jacobian(kinks);
+        let n = self.objective.len();
+        let mut out: Vec<Group> = Vec::new();
+        // (activation, unit, which) of each group, to compare few.
+        let mut keys: Vec<(usize, usize, usize)> = Vec::new();
+        for (kink, row) in kinks.iter().zip(rows.chunks_exact(n)) {
+            let (activation, _, unit) = self.entries.locate(kink.entry);
+            let key = (activation, unit, kink.which);
+            let distance = self.distance(field, *kink);
+            let weight = self.weight(field, *kink);
+            let same = (0..out.len())
+                .find(|&g| keys[g] == key && out[g].distance == distance && out[g].row == row);
+            match same {
+                Some(g) => {
+                    out[g].members.push(*kink);
+                    out[g].weight += weight;
+                }
+                None => {
+                    keys.push(key);
+                    let members = vec![*kink];
+                    out.push(Group { members, distance, weight, row: row.to_vec() });
+                }
+            }
+        }
+        out
     }
 
     /// Holds kinks at soft signs (none: the true objective).
     pub(crate) fn hold(&mut self, signs: &Signs) {
+        if signs.is_empty() && !self.holds {
+            return;
+        }
+        self.holds = !signs.is_empty();
         let problem = self.objective.problem();
         let mut patches = vec![Vec::new(); problem.block_count()];
         for (kink, sign) in signs {
@@ -67,7 +162,7 @@ impl<'a, 'p> Kinked<'a, 'p> {
         for p in &mut patches {
             p.sort_by_key(|p| (p.activation, p.at));
         }
-        self.objective.evaluator().set_patches(patches);
+        self.objective.set_patches(patches);
     }
 
     /// The true objective.
@@ -126,10 +221,5 @@ impl<'a, 'p> Kinked<'a, 'p> {
     pub(crate) fn rates(&mut self, direction: &[f64]) -> Vec<f64> {
         let d = self.objective.push_forward_direction(direction);
         self.objective.evaluator().tangent_fields(&d)
-    }
-
-    /// Whether the chart is the head's, where minima have no gauge.
-    pub(crate) fn in_head(&self) -> bool {
-        self.objective.chart() == Chart::Head
     }
 }
