@@ -159,6 +159,7 @@ impl<'p> Run<'p> {
         let head = may_head.then(|| Objective::new(problem, Chart::Head, frozen, isa, threads));
         let chart = if may_head
             && !setup.stay_in_theta
+            && setup.budget.evaluations > 0
             && setup.method == Method::Auto
             && certificate::head_chart_applies(problem, &theta)
         {
