@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p engine --example grid -- GRID [--misses]`
 
+#![allow(clippy::print_stdout, reason = "printing is what it does")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -104,7 +106,7 @@ fn report(rows: &[Row]) {
             .fold(f64::NEG_INFINITY, f64::max);
         let time: f64 = row.runs.iter().map(|r| r.0).sum();
         println!(
-            "{:10} {:2} {:10} {:14} certified {:3}/{:3}  at baseline {:3}  baseline {:.6} worst {:.6}  median {:.1} ms, total {time:.2} s",
+            "{:8} {:2} {:10} {:13} certified {:3}/{:3}  at baseline {:3}  baseline {:.6} worst {:.6}  median {:.1} ms, total {time:.2} s",
             row.cell.model.body.name(),
             row.cell.model.depth,
             row.cell.model.activation.to_string(),

@@ -1,5 +1,7 @@
 //! Minima and controls that independent solvers found: certified, or turned down, as they should be.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use common::record::Outcome;

@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     dead_code,
+    unreachable_pub,
     reason = "a helper that fails fails its test; not every test uses every helper"
 )]
 
