@@ -46,7 +46,7 @@ pub use error::{ColumnError, DataError, GeneratorError, PrepareError};
 pub use features::feature_count;
 pub use generate::{defaults, generate};
 pub use named::named;
-pub use npz::arrays as npz_arrays;
+pub use npz::{NamedArray, arrays as npz_arrays};
 pub use prepare::{ClassLabels, Facts, Preparation, Prepared, Scale, facts, prepare};
 pub use read::{Format, ReadError, read};
 pub use table::{Cells, MAX_ENTRIES, Table, TableColumn, Texts};

@@ -14,11 +14,14 @@ use super::table::{MAX_ENTRIES, Table};
 /// Most bytes of one unpacked array: all the numbers a data set may have, and a header.
 const MAX_BYTES: u64 = 8 * MAX_ENTRIES + (1 << 16);
 
+/// Name, shape and row-major values of an array.
+pub type NamedArray = (String, Vec<u64>, Vec<f64>);
+
 /// The arrays of an archive by name, with their shapes.
 ///
 /// # Errors
 /// [`ReadError`]; never a panic, whatever the bytes are.
-pub fn arrays(bytes: &[u8]) -> Result<Vec<(String, Vec<u64>, Vec<f64>)>, ReadError> {
+pub fn arrays(bytes: &[u8]) -> Result<Vec<NamedArray>, ReadError> {
     let mut archive = ZipArchive::new(Cursor::new(bytes))?;
     let mut entries = 0;
     let mut list = Vec::new();

@@ -213,7 +213,10 @@ mod tests {
             error(r#"{"W": [[1, 2], [3]]}"#),
             "array `W` is not a list of numbers, or of equally long lists of them"
         );
-        assert_eq!(error(r#"{"V": []}"#), "array `W` of shape [2, 13] is missing");
+        assert_eq!(
+            error(r#"{"V": []}"#),
+            "array `W` of shape [2, 13] is missing"
+        );
         let extra = json((2, 13), (13, 7)).replace("\"V\"", "\"A1\": [1], \"V\"");
         assert_eq!(error(&extra), "the network has no array `A1`; it has W, V");
         let inf = json((2, 13), (13, 7)).replacen("0.5", "\"NaN\"", 1);

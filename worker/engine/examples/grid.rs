@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p engine --example grid -- GRID [--misses]`
 
+#![allow(clippy::print_stdout, reason = "printing is what it does")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +26,10 @@ fn main() {
     let misses = args.iter().any(|a| a == "--misses");
     let bytes = std::fs::read(path).expect("the grid file can be read");
     let folder = Folder {
-        base: Path::new(path).parent().unwrap_or(Path::new(".")).to_owned(),
+        base: Path::new(path)
+            .parent()
+            .unwrap_or(Path::new("."))
+            .to_owned(),
     };
     let grid = match Grid::load(path, &bytes, &folder) {
         Ok(grid) => grid,
@@ -92,11 +97,16 @@ fn report(rows: &[Row]) {
             .filter(|e| e.outcome == Outcome::CertifiedMinimum)
             .collect();
         let tolerance = 1e-9 * row.baseline.abs().max(1.0);
-        let at = good.iter().filter(|e| (e.value - row.baseline).abs() <= tolerance);
-        let worst = good.iter().map(|e| e.value).fold(f64::NEG_INFINITY, f64::max);
+        let at = good
+            .iter()
+            .filter(|e| (e.value - row.baseline).abs() <= tolerance);
+        let worst = good
+            .iter()
+            .map(|e| e.value)
+            .fold(f64::NEG_INFINITY, f64::max);
         let time: f64 = row.runs.iter().map(|r| r.0).sum();
         println!(
-            "{:10} {:2} {:10} {:14} certified {:3}/{:3}  at baseline {:3}  baseline {:.6} worst {:.6}  median {:.1} ms, total {time:.2} s",
+            "{:8} {:2} {:10} {:13} certified {:3}/{:3}  at baseline {:3}  baseline {:.6} worst {:.6}  median {:.1} ms, total {time:.2} s",
             row.cell.model.body.name(),
             row.cell.model.depth,
             row.cell.model.activation.to_string(),

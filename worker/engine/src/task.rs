@@ -229,7 +229,11 @@ impl Cell {
         content: impl Fn(&str) -> Option<&'b [u8]>,
         threads: Threads,
     ) -> Result<Run<'c>, StartError> {
-        let seed = if reads_seed(&self.spec, start) { seed } else { 0 };
+        let seed = if reads_seed(&self.spec, start) {
+            seed
+        } else {
+            0
+        };
         let theta = start::theta(self, start, seed, content, threads)?;
         let stay_in_theta = matches!(
             start,

@@ -39,7 +39,12 @@ impl Entries {
         let mut len = 0;
         for (src, dst) in problem.program.activation_buffers() {
             let size = problem.program.buffer_size(src);
-            parts.push(Part { src, dst, size, first: len });
+            parts.push(Part {
+                src,
+                dst,
+                size,
+                first: len,
+            });
             len += n * size;
         }
         Self { parts, len }
@@ -141,7 +146,11 @@ impl<'p> Evaluator<'p> {
         let run = |b: usize, w: &mut Workspace, out: &mut [f64]| -> f64 {
             Self::workspace(problem, w, full);
             let input = problem.input(&problem.blocks[b]);
-            let layout = if full { &problem.full_layout } else { &problem.gradient_layout };
+            let layout = if full {
+                &problem.full_layout
+            } else {
+                &problem.gradient_layout
+            };
             let patches: &Patches = &patches[b];
             let p = &problem.program;
             let loss = p.forward(
@@ -222,7 +231,10 @@ impl<'p> Evaluator<'p> {
     /// # Panics
     /// If nothing is linearised or the linearisation was too large to keep.
     pub(crate) fn fields(&self) -> (Vec<f64>, Vec<f64>) {
-        assert!(self.linear_fits() && !self.point.is_empty(), "linearize first");
+        assert!(
+            self.linear_fits() && !self.point.is_empty(),
+            "linearize first"
+        );
         let problem = self.problem;
         let layout = &problem.full_layout;
         let entries = self.entries();
@@ -265,16 +277,22 @@ impl<'p> Evaluator<'p> {
 
     /// ṫ of all entries along a direction of program coordinates.
     pub(crate) fn tangent_fields(&mut self, direction: &[f64]) -> Vec<f64> {
-        assert!(self.linear_fits() && !self.point.is_empty(), "linearize first");
+        assert!(
+            self.linear_fits() && !self.point.is_empty(),
+            "linearize first"
+        );
         let problem = self.problem;
         self.ensure(1);
         let mut w = std::mem::take(&mut self.workspaces[0]);
-        w.tangents.grow(problem.tangent_layout.arena_len(problem.groups));
+        w.tangents
+            .grow(problem.tangent_layout.arena_len(problem.groups));
         let entries = self.entries();
         let mut out = vec![0.0; entries.len];
         for (b, block) in problem.blocks.iter().enumerate() {
             let call = self.call(b, direction);
-            problem.program.tangents(&call, &mut w.tangents, &mut w.live);
+            problem
+                .program
+                .tangents(&call, &mut w.tangents, &mut w.live);
             for (a, part) in entries.parts.iter().enumerate() {
                 if !w.live[part.src] {
                     continue;
@@ -295,12 +313,16 @@ impl<'p> Evaluator<'p> {
 
     /// ∂t/∂q of some entries, row by row, q in program coordinates.
     pub(crate) fn jacobian(&mut self, wanted: &[usize]) -> Vec<f64> {
-        assert!(self.linear_fits() && !self.point.is_empty(), "linearize first");
+        assert!(
+            self.linear_fits() && !self.point.is_empty(),
+            "linearize first"
+        );
         let problem = self.problem;
         let p = problem.program_len();
         self.ensure(1);
         let mut w = std::mem::take(&mut self.workspaces[0]);
-        w.tangents.grow(problem.tangent_layout.arena_len(problem.groups));
+        w.tangents
+            .grow(problem.tangent_layout.arena_len(problem.groups));
         w.scratch.grow(problem.program.scratch_len(problem.groups));
         let entries = self.entries();
         let zero = vec![0.0; p];

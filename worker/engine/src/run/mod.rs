@@ -159,6 +159,7 @@ impl<'p> Run<'p> {
         let head = may_head.then(|| Objective::new(problem, Chart::Head, frozen, isa, threads));
         let chart = if may_head
             && !setup.stay_in_theta
+            && setup.budget.evaluations > 0
             && setup.method == Method::Auto
             && certificate::head_chart_applies(problem, &theta)
         {
@@ -324,7 +325,7 @@ impl<'p> Run<'p> {
                     Some(_) => {
                         self.set_variables(optimizer.point());
                         if self.setup.polish && self.state.chart == Chart::Theta {
-                            self.to_head();
+                            self.enter_head();
                         }
                         self.state.stage = if self.setup.polish && !over_budget {
                             self.begin_descent()
@@ -580,7 +581,7 @@ impl<'p> Run<'p> {
     }
 
     /// From θ to head coordinates where they apply.
-    fn to_head(&mut self) {
+    fn enter_head(&mut self) {
         if self.state.chart == Chart::Theta
             && self.head.is_some()
             && !self.setup.stay_in_theta
@@ -594,7 +595,7 @@ impl<'p> Run<'p> {
     }
 
     /// From head coordinates to θ; `false` when R₂ leaves the range of R₁.
-    fn to_theta(&mut self) -> bool {
+    fn return_to_theta(&mut self) -> bool {
         if self.state.chart == Chart::Theta {
             return true;
         }
@@ -630,7 +631,7 @@ impl<'p> Run<'p> {
 
     /// Certificate at the current point, and what follows from it.
     fn examine(&mut self, over_budget: bool) -> Option<Finished> {
-        if !self.to_theta() {
+        if !self.return_to_theta() {
             self.state.leaves_range = true;
         }
         let theta = self.state.x.clone();
@@ -713,7 +714,7 @@ impl<'p> Run<'p> {
         self.state.newtons = 0;
         self.state.theta_polishes = 0;
         if self.setup.method == Method::Auto {
-            self.to_head();
+            self.enter_head();
         }
         self.state.stage = self.begin_descent();
     }
