@@ -15,7 +15,7 @@
 use common::math::slice::{axpy, dot, max_abs, norm};
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{Demands, Finding, Inspection, free_variables, inspect, pick, reduced_hessian};
+use super::certificate::{Demands, Finding, free_variables, inspect, pick, reduced_hessian};
 use super::field::{Field, Group, Kink, Kinked, Signs};
 use super::model::{Model, Program, Step};
 use super::split::Split;
@@ -55,6 +55,8 @@ struct Local {
     field: Field,
     free: Vec<usize>,
     apart: Vec<bool>,
+    /// The signs of the field.
+    signs: Signs,
     /// Kinks with a positive weight, with the sign that the field was taken with.
     groups: Vec<(Group, f64)>,
 }
@@ -177,7 +179,8 @@ impl Solver {
         let mut signs = std::mem::take(&mut self.signs);
         let mut sides = Signs::new();
         let mut groups = Vec::new();
-        let mut field = k.field(&self.x, &signs);
+        let mut all = signs.clone();
+        let mut field = k.field(&self.x, &all);
         for round in 0..4 {
             let before = (signs.len(), sides.len());
             signs.retain(|kink, _| k.distance(&field, *kink).abs() <= FAR);
@@ -202,7 +205,7 @@ impl Solver {
             if (!changed && round > 0) || (!changed && sides.is_empty()) {
                 break;
             }
-            let mut all = signs.clone();
+            all = signs.clone();
             all.extend(sides.iter().map(|(m, s)| (*m, *s)));
             field = k.field(&self.x, &all);
         }
@@ -215,7 +218,7 @@ impl Solver {
             })
             .collect();
         self.signs = signs;
-        Local { field, free, apart, groups }
+        Local { field, free, apart, signs: all, groups }
     }
 
     /// The side of a kink; where there is none, one that changes from time to time.
@@ -242,7 +245,11 @@ impl Solver {
             .flat_map(|(_, row)| row.iter().copied())
             .collect();
         let mut groups = local.groups.clone();
-        for _ in 0..20 {
+        for attempt in 0..20 {
+            if attempt > 0 {
+                // The trial points have taken the linearisation.
+                k.field(&self.x, &local.signs);
+            }
             let model = Model::new(&h, &held, n, self.mu);
             let mut program = Program::new(&model, &gradient);
             for ((g, s), row) in groups.iter().zip(&rows) {
@@ -614,11 +621,4 @@ fn spread(d: &[f64], free: &[usize], n: usize) -> Vec<f64> {
         out[i] = *d;
     }
     out
-}
-
-impl Inspection {
-    /// Whether the point is a certified minimum.
-    pub(crate) fn holds(&self) -> bool {
-        matches!(self.finding, Finding::Minimum)
-    }
 }

@@ -11,7 +11,7 @@ use crate::program::{BufferId, Op, Program, Source};
 
 /// One unit, in program coordinates.
 #[derive(Clone, Debug)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     /// Parameters that write it.
     pub inputs: Vec<usize>,
     /// Parameters that read it.

@@ -138,6 +138,11 @@ impl<'p> Objective<'p> {
         }
     }
 
+    /// Whether kinks can move: the activation has some and the body is not frozen.
+    pub fn has_kinks(&self) -> bool {
+        self.frozen.is_none() && !self.problem().kinks.is_empty()
+    }
+
     /// Number of parameters of the body.
     pub fn body_len(&self) -> usize {
         penalty::body_len(self.problem())
