@@ -11,6 +11,7 @@
 
 use common::math::slice::{axpy, dot, max_abs, norm};
 
+use super::center::center;
 use super::collapse::{self, Collapse};
 use super::field::{Field, Group, Kink, Kinked, Signs};
 use super::split::Split;
@@ -214,17 +215,25 @@ fn multipliers(k: &mut Kinked<'_, '_>, x: &[f64], on: &[Kink], free: &[usize]) -
     let mut split = Split::new(&rows, free.len());
     let independent = split.is_independent();
     let mut y = solve(&split, &field.gradient, free);
+    let choice = split.dependencies();
     let mut signs = neutral;
     if !groups.is_empty() {
         let layers = k.entries.parts.len();
         // The weights of a layer need the signs of the later ones; then two refinements.
-        for round in 0..layers + 2 {
+        let rounds = if independent { layers } else { 3 * layers };
+        for round in 0..rounds + 2 {
+            if !independent && round < rounds {
+                let weights: Vec<f64> = groups.iter().map(|g| g.weight).collect();
+                if weights.iter().all(|c| *c > 0.0) {
+                    center(&mut y, &weights, &choice);
+                }
+            }
             signs = signs_of(&groups, &y);
             field = k.field(x, &signs);
             for g in &mut groups {
                 g.weight = g.members.iter().map(|m| k.weight(&field, *m)).sum();
             }
-            if round >= layers {
+            if round >= rounds {
                 let first: Vec<Kink> = groups.iter().map(|g| g.members[0]).collect();
                 let full = k.jacobian(&first);
                 for (g, row) in groups.iter_mut().zip(full.chunks_exact(x.len())) {

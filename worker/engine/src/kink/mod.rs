@@ -15,8 +15,10 @@
 //! | [`model`] | the composite model of a step, with kinks as constraints |
 //! | [`solver`] | the descent: model steps, Newton on the manifold, releases, revivals |
 //! | [`certificate`] | what is true at a point on kinks |
+//! | [`center`] | the most central multipliers where they are not unique |
 //! | [`collapse`] | units that have shrunk to zero: minimum or way down |
 
+mod center;
 mod certificate;
 mod collapse;
 mod field;

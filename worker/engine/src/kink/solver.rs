@@ -470,6 +470,7 @@ impl Solver {
             _ if lower => {
                 self.x = x;
                 self.value = value;
+                let signs = if found.cluster > 0 { found.signs } else { signs };
                 self.signs = signs
                     .into_iter()
                     .filter(|(_, s)| s.abs() < 1.0)

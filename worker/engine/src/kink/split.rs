@@ -119,19 +119,38 @@ impl Split {
     /// y with Jᵀ y = the normal part of a vector, from its coordinates; a basic
     /// solution: dependent rows get 0.
     pub(super) fn multipliers(&self, coordinates: &[f64]) -> Vec<f64> {
-        let n = self.n;
         let mut y = vec![0.0; self.order.len()];
-        let mut z = coordinates[..self.rank].to_vec();
+        for (i, z) in self.solve_upper(&coordinates[..self.rank]).iter().enumerate() {
+            let j = self.order[i];
+            y[j] = z / self.scale[j];
+        }
+        y
+    }
+
+    /// z with R z = b.
+    fn solve_upper(&self, b: &[f64]) -> Vec<f64> {
+        let n = self.n;
+        let mut z = b.to_vec();
         for i in (0..self.rank).rev() {
             z[i] /= self.r[i * n + i];
             let (v, row) = (z[i], &self.r[i * n..][..i]);
             axpy(-v, row, &mut z[..i]);
         }
-        for (i, z) in z.iter().enumerate() {
-            let j = self.order[i];
-            y[j] = z / self.scale[j];
-        }
-        y
+        z
+    }
+
+    /// A basis of {y : Jᵀ y = 0}, one vector a dependent row.
+    pub(super) fn dependencies(&self) -> Vec<Vec<f64>> {
+        let of = |d: usize| {
+            let mut y = vec![0.0; self.order.len()];
+            let z = self.solve_upper(&self.r[d * self.n..][..self.rank]);
+            for (i, z) in z.iter().enumerate() {
+                y[self.order[i]] = -z / self.scale[self.order[i]];
+            }
+            y[self.order[d]] = 1.0 / self.scale[self.order[d]];
+            y
+        };
+        (self.rank..self.order.len()).map(of).collect()
     }
 
     /// Whether every row is independent of the others.
@@ -181,6 +200,12 @@ mod tests {
         let s = Split::new(&j, 3);
         assert_eq!(s.rank, 2);
         assert!(!s.is_independent());
+        let null = s.dependencies();
+        assert_eq!(null.len(), 1);
+        for c in 0..3 {
+            let sum: f64 = (0..3).map(|r| null[0][r] * j[3 * r + c]).sum();
+            assert!(sum.abs() < 1e-13);
+        }
         let d = s.combine(0, &s.least_norm(&[1.0, 2.0, 3.0]));
         for (row, e) in j.chunks_exact(3).zip([1.0, 2.0, 3.0]) {
             assert!((dot(row, &d) - e).abs() < 1e-13);
