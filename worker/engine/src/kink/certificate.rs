@@ -13,6 +13,7 @@ use common::math::slice::{axpy, dot, max_abs, norm};
 
 use super::center::center;
 use super::collapse::{self, Collapse};
+use super::dependent;
 use super::field::{Field, Group, Kink, Kinked, Signs};
 use super::split::Split;
 use crate::linalg::Tridiagonal;
@@ -42,6 +43,8 @@ pub(crate) enum Finding {
     Gradient,
     /// Some multipliers are outside their bounds.
     Outside,
+    /// A direction of descent across kinks whose gradients are dependent.
+    Descent(Vec<f64>),
     /// A pre-activation is close to a kink, but not on it.
     Margin,
     /// Negative curvature on the manifold, with a unit direction.
@@ -84,7 +87,7 @@ pub(crate) fn inspect(k: &mut Kinked<'_, '_>, x: &[f64], demands: &Demands) -> I
     let apart = k.entries_of(&collapsed);
     let free = free_variables(k, &collapsed);
     let field = k.field(x, &Signs::new());
-    let (on, margin) = nearest(k, &field, &apart);
+    let (mut on, margin) = nearest(k, &field, &apart);
     let mut out = Inspection {
         finding: Finding::NonFinite,
         kinks: on.len() + apart.iter().filter(|a| **a).count(),
@@ -102,6 +105,11 @@ pub(crate) fn inspect(k: &mut Kinked<'_, '_>, x: &[f64], demands: &Demands) -> I
     if !field.value.is_finite() || !max_abs(&field.gradient).is_finite() {
         return out;
     }
+    // No path leads from some to the loss: all of theirs pass a dead unit. Signs
+    // of ⅜ give every open path a slope that is not zero.
+    let open: Signs = on.iter().map(|kink| (*kink, 0.375)).collect();
+    let paths = k.field(x, &open);
+    on.retain(|kink| paths.delta[kink.entry] != 0.0);
     let held = multipliers(k, x, &on, &free);
     out.gradient = max_abs(&pick(&held.field.gradient, &free));
     out.signs = held.signs.clone();
@@ -111,8 +119,14 @@ pub(crate) fn inspect(k: &mut Kinked<'_, '_>, x: &[f64], demands: &Demands) -> I
         .zip(&held.y)
         .map(|(g, y)| g.weight - y.abs())
         .reduce(f64::min);
-    if !held.independent {
+    let mut descent = None;
+    if !held.independent && out.slack.is_some_and(|s| !(s > SLACK)) {
         out.cluster = held.groups.len();
+        if let Some((value, direction)) = sharpness(k, x, &held, &free) {
+            out.slack = Some(value);
+            descent = Some(direction);
+        }
+        k.field(x, &held.signs);
     }
     let h = reduced_hessian(k, &free);
     if !max_abs(&h).is_finite() || !out.gradient.is_finite() {
@@ -122,7 +136,7 @@ pub(crate) fn inspect(k: &mut Kinked<'_, '_>, x: &[f64], demands: &Demands) -> I
     out.finding = if out.gradient > demands.gradient * held.field.value.abs().max(1.0) {
         Finding::Gradient
     } else if out.slack.is_some_and(|s| !(s > SLACK)) {
-        Finding::Outside
+        descent.map_or(Finding::Outside, Finding::Descent)
     } else if out.margin.is_some_and(|m| !(m > demands.margin)) {
         Finding::Margin
     } else if out.smallest < -demands.curvature * out.largest.max(1.0) {
@@ -189,6 +203,53 @@ fn nearest(k: &Kinked<'_, '_>, field: &Field, apart: &[bool]) -> (Vec<Kink>, Opt
         }
     }
     (on, margin.is_finite().then_some(margin))
+}
+
+/// The least directional derivative per unit of Σ|ṫ| and its direction, see
+/// [`super::dependent`].
+fn sharpness(
+    k: &mut Kinked<'_, '_>,
+    x: &[f64],
+    held: &Held,
+    free: &[usize],
+) -> Option<(f64, Vec<f64>)> {
+    let n = held.groups.len();
+    let weights = |k: &Kinked<'_, '_>, field: &Field| -> Vec<f64> {
+        let of = |g: &Group| g.members.iter().map(|m| k.weight(field, *m)).sum();
+        held.groups.iter().map(of).collect()
+    };
+    let neutral: Signs = held.signs.keys().map(|m| (*m, 0.0)).collect();
+    let field = k.field(x, &neutral);
+    let base = weights(k, &field);
+    let first: Vec<Kink> = held.groups.iter().map(|g| g.members[0]).collect();
+    let rows: Vec<f64> =
+        k.jacobian(&first).chunks_exact(x.len()).flat_map(|row| pick(row, free)).collect();
+    let split = Split::new(&rows, free.len());
+    // c_j = b_j + Σ_i L_ij y_i: one group at a time gets y_i = c_i.
+    let mut l = vec![0.0; n * n];
+    for (i, g) in held.groups.iter().enumerate() {
+        let mut signs = neutral.clone();
+        signs.extend(g.members.iter().map(|m| (*m, 1.0)));
+        let field = k.field(x, &signs);
+        let c = weights(k, &field);
+        for j in (0..n).filter(|&j| j != i) {
+            let change = c[j] - base[j];
+            if change != 0.0 {
+                if !(c[i].abs() > 1e-14) {
+                    return None;
+                }
+                l[i * n + j] = change / c[i];
+            }
+        }
+    }
+    let c: Vec<f64> = held.groups.iter().map(|g| g.weight).collect();
+    let found = dependent::least(&c, &held.y, &l, &split.dependencies())?;
+    let d = split.combine(0, &split.least_norm(&found.image));
+    let mut full = vec![0.0; x.len()];
+    for (&i, d) in free.iter().zip(&d) {
+        full[i] = *d;
+    }
+    Some((found.value, full))
 }
 
 /// Multipliers and everything at their signs.

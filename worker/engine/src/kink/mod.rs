@@ -16,11 +16,13 @@
 //! | [`solver`] | the descent: model steps, Newton on the manifold, releases, revivals |
 //! | [`certificate`] | what is true at a point on kinks |
 //! | [`center`] | the most central multipliers where they are not unique |
+//! | [`dependent`] | the first-order condition where the gradients of kinks are dependent |
 //! | [`collapse`] | units that have shrunk to zero: minimum or way down |
 
 mod center;
 mod certificate;
 mod collapse;
+mod dependent;
 mod field;
 mod model;
 mod qp;

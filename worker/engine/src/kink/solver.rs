@@ -262,6 +262,9 @@ impl Solver {
             }
             if self.attempt(k, &local, &groups, &rows, &step) {
                 self.stuck = 0;
+                if std::env::var("DBG").is_ok() {
+                    eprintln!("  it {} f {:.12} pred {:.1e} mu {:.1e} K {} held {}", self.iterations, self.value, step.predicted, self.mu, groups.len(), self.signs.len());
+                }
                 if self.settled(&groups, &step) {
                     self.polish(k);
                 }
@@ -430,6 +433,7 @@ impl Solver {
     /// Newton on the manifold, then the inspection; `true` when that decided something.
     fn polish(&mut self, k: &mut Kinked<'_, '_>) -> bool {
         self.rested = 0;
+        self.collapse_small(k);
         let Some((x, signs)) = self.newton(k) else {
             return false;
         };
@@ -440,6 +444,9 @@ impl Solver {
         }
         let found = inspect(k, &x, &self.demands());
         let lower = value < self.value;
+        if std::env::var("DBG").is_ok() {
+            eprintln!("  it {} polish f {:.3e} lower {} find {:?} kinks {} slack {:?} margin {:?} cl {} eig {:.2e} g {:.1e}", self.iterations, value - self.value, lower, match &found.finding { Finding::Curvature(_) => "curv", Finding::Descent(_) => "descent", Finding::Revives(_) => "revives", Finding::Minimum => "min", Finding::Outside => "outside", Finding::Margin => "margin", Finding::Gradient => "gradient", Finding::NonFinite => "nonfinite"}, found.kinks, found.slack, found.margin, found.cluster, found.smallest, found.gradient);
+        }
         match found.finding.clone() {
             Finding::Minimum => {
                 self.x = x;
@@ -459,7 +466,7 @@ impl Solver {
                 self.restart(k, at);
                 true
             }
-            Finding::Curvature(direction) => {
+            Finding::Curvature(direction) | Finding::Descent(direction) => {
                 let base = if lower { x.clone() } else { self.x.clone() };
                 if lower {
                     self.x = x;
