@@ -1,7 +1,7 @@
 //! Data: named sets, files and generators to the arrays that a network reads.
 //!
 //! The way of a data set: bytes or draws → [`Dataset`] (inputs and targets as
-//! they are, with a content hash) → [`prepare`] (standardised inputs, φ,
+//! they are, with a content hash) → [`prepare()`] (standardised inputs, φ,
 //! targets encoded for the loss). All arithmetic is plain loops in row order,
 //! so the same data give the same bits everywhere.
 //!

@@ -88,6 +88,8 @@ pub struct Evaluator<'p> {
     point: Vec<f64>,
     /// Soft slopes at kinks, per block; empty when there are none.
     patches: Vec<Vec<Patch>>,
+    /// Products leave out the network's own second derivatives.
+    gauss_newton: bool,
 }
 
 impl<'p> Evaluator<'p> {
@@ -101,6 +103,7 @@ impl<'p> Evaluator<'p> {
             linear: Vec::new(),
             point: Vec::new(),
             patches: vec![Vec::new(); problem.blocks.len()],
+            gauss_newton: false,
         }
     }
 
@@ -112,6 +115,12 @@ impl<'p> Evaluator<'p> {
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// From the next [`Evaluator::linearize`] on, products are those of the
+    /// generalised Gauss–Newton matrix Jᵀ ℓ″ J (Schraudolph 2002) or of the Hessian.
+    pub(crate) fn set_gauss_newton(&mut self, yes: bool) {
+        self.gauss_newton = yes;
     }
 
     fn workspace(problem: &Problem, slot: &mut Workspace, full: bool) {
@@ -426,13 +435,13 @@ impl<'p> Evaluator<'p> {
         self.ensure(problem.blocks.len());
         self.linear
             .resize_with(problem.blocks.len(), Aligned::default);
-        let (isa, patches) = (self.isa, &self.patches);
+        let (isa, patches, gauss_newton) = (self.isa, &self.patches, self.gauss_newton);
         let work = self.linear.iter_mut().zip(&mut self.workspaces).enumerate();
         let run = |(b, (arena, w)): (usize, (&mut Aligned, &mut Workspace))| {
             w.partial.clear();
             w.partial.resize(q.len(), 0.0);
             w.scratch.grow(problem.program.scratch_len(problem.groups));
-            linearize_block(
+            let loss = linearize_block(
                 problem,
                 isa,
                 q,
@@ -441,7 +450,11 @@ impl<'p> Evaluator<'p> {
                 arena,
                 &mut w.partial,
                 &mut w.scratch,
-            )
+            );
+            if gauss_newton {
+                drop_second_order(problem, arena);
+            }
+            loss
         };
         let losses: Vec<f64> = if self.threads == 1 {
             work.map(run).collect()
@@ -472,6 +485,7 @@ impl<'p> Evaluator<'p> {
         self.ensure(problem.blocks.len());
         let kept = self.linear_fits();
         let (isa, point, patches, linear) = (self.isa, &self.point, &self.patches, &self.linear);
+        let gauss_newton = self.gauss_newton;
         let run = |(b, w): (usize, &mut Workspace)| {
             w.partial.clear();
             w.partial.resize(out.len(), 0.0);
@@ -497,6 +511,9 @@ impl<'p> Evaluator<'p> {
                     scratch,
                 );
                 partial[..p].fill(0.0);
+                if gauss_newton {
+                    drop_second_order(problem, arena);
+                }
             }
             let linear = if kept { &linear[b] } else { &w.arena };
             for (v, o) in directions
@@ -558,4 +575,13 @@ fn linearize_block(
     let loss = p.forward(isa, problem.loss, q, layout, &input, patches, arena, units);
     p.backward(isa, q, layout, &input, arena, units, gradient, scratch);
     loss
+}
+
+/// Clears what weighs the network's second derivatives in a linearised block:
+/// the adjoints and σ″·δh. What is left of a Hessian product is Jᵀ ℓ″ J v.
+fn drop_second_order(problem: &Problem, arena: &mut [f64]) {
+    let layout = &problem.full_layout;
+    problem
+        .program
+        .clear_second_order(layout, arena, problem.units());
 }

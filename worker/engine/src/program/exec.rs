@@ -426,4 +426,17 @@ impl Program {
             .max()
             .unwrap_or(0)
     }
+
+    /// Zeroes all adjoints and σ″·δh of a linearised block.
+    pub(crate) fn clear_second_order(&self, layout: &Layout, arena: &mut [f64], units: usize) {
+        for (b, buffer) in self.buffers.iter().enumerate() {
+            arena[layout.adjoint[b] * units..][..buffer.size() * units].fill(0.0);
+        }
+        for op in &self.ops {
+            if let Op::Activate { index, dst, .. } = op {
+                let size = self.buffers[*dst].size();
+                arena[layout.second[*index] * units..][..size * units].fill(0.0);
+            }
+        }
+    }
 }
