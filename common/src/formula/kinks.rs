@@ -61,7 +61,11 @@ pub(super) fn one_sided(nodes: &[Node], observed: [Index; 3], kinks: &[Kink]) ->
             let values = forced(nodes, t, sides);
             observed.map(|i| values[i])
         };
-        OneSided { position: t, left: at(&left), right: at(&right) }
+        OneSided {
+            position: t,
+            left: at(&left),
+            right: at(&right),
+        }
     });
     jets.collect()
 }

@@ -375,7 +375,10 @@ fn one_sided_jets_are_the_limits_from_either_side() {
             for (side, at) in [(jet.left, jet.position - e), (jet.right, jet.position + e)] {
                 let near = formula.jet_at(at);
                 for (a, b) in side.iter().zip(near) {
-                    assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{source} at {at}: {a} {b}");
+                    assert!(
+                        (a - b).abs() <= 1e-6 * a.abs().max(1.0),
+                        "{source} at {at}: {a} {b}"
+                    );
                 }
             }
         }

@@ -20,21 +20,29 @@ pub(super) fn center(y: &mut [f64], c: &[f64], directions: &[Vec<f64>]) {
     let rows: Vec<Vec<f64>> = (0..y.len())
         .map(|k| directions.iter().map(|d| d[k] / c[k]).collect())
         .collect();
-    let mut p = 2i32;
-    while p <= 32 {
+    // p = 2^e; powers by squaring.
+    let power = |u: f64, squarings: u32| (0..squarings).fold(u.abs(), |v, _| v * v);
+    for squarings in 1..=5 {
+        let p = f64::from(1u32 << squarings);
         for _ in 0..STEPS {
             let sigma: Vec<f64> = y.iter().zip(c).map(|(y, c)| y / c).collect();
             let top = sigma.iter().fold(0.0f64, |m, s| m.max(s.abs()));
             if !(top > 0.0) || !top.is_finite() {
                 return;
             }
-            let norm = |s: &[f64]| s.iter().fold(0.0, |a, s| a + (s.abs() / top).powi(p));
+            let norm = |s: &[f64]| s.iter().fold(0.0, |a, s| a + power(s / top, squarings));
             let mut g = vec![0.0; q];
             let mut h = vec![0.0; q * q];
             for (s, row) in sigma.iter().zip(&rows) {
                 let u = s / top;
-                axpy(f64::from(p) * u.abs().powi(p - 1) * u.signum(), row, &mut g);
-                let curvature = f64::from(p * (p - 1)) * u.abs().powi(p - 2) / top;
+                // |u|^{p−2}: at p = 2 it is 1, also for u = 0.
+                let inner = if squarings == 1 {
+                    1.0
+                } else {
+                    power(u, squarings) / (u * u).max(1e-300)
+                };
+                axpy(p * inner * u, row, &mut g);
+                let curvature = p * (p - 1.0) * inner / top;
                 for i in 0..q {
                     axpy(curvature * row[i], row, &mut h[i * q..][..q]);
                 }
@@ -42,7 +50,12 @@ pub(super) fn center(y: &mut [f64], c: &[f64], directions: &[Vec<f64>]) {
             let eigen = SymmetricEigen::new(h, q);
             let largest = eigen.values.last().copied().unwrap_or(0.0);
             let mut step = vec![0.0; q];
-            for (i, w) in eigen.values.iter().enumerate().filter(|(_, w)| **w > 1e-12 * largest) {
+            for (i, w) in eigen
+                .values
+                .iter()
+                .enumerate()
+                .filter(|(_, w)| **w > 1e-12 * largest)
+            {
                 let v = eigen.vector(i);
                 axpy(-common::math::slice::dot(v, &g) / w, v, &mut step);
             }
@@ -66,7 +79,6 @@ pub(super) fn center(y: &mut [f64], c: &[f64], directions: &[Vec<f64>]) {
                 break;
             }
         }
-        p *= 2;
     }
 }
 

@@ -222,8 +222,11 @@ fn sharpness(
     let field = k.field(x, &neutral);
     let base = weights(k, &field);
     let first: Vec<Kink> = held.groups.iter().map(|g| g.members[0]).collect();
-    let rows: Vec<f64> =
-        k.jacobian(&first).chunks_exact(x.len()).flat_map(|row| pick(row, free)).collect();
+    let rows: Vec<f64> = k
+        .jacobian(&first)
+        .chunks_exact(x.len())
+        .flat_map(|row| pick(row, free))
+        .collect();
     let split = Split::new(&rows, free.len());
     // c_j = b_j + Σ_i L_ij y_i: one group at a time gets y_i = c_i.
     let mut l = vec![0.0; n * n];
@@ -258,8 +261,6 @@ pub(super) struct Held {
     pub y: Vec<f64>,
     pub signs: Signs,
     pub field: Field,
-    /// Gradients of the groups on the free variables.
-    pub rows: Vec<f64>,
     pub split: Split,
     pub independent: bool,
 }
@@ -269,11 +270,9 @@ fn multipliers(k: &mut Kinked<'_, '_>, x: &[f64], on: &[Kink], free: &[usize]) -
     let neutral: Signs = on.iter().map(|kink| (*kink, 0.0)).collect();
     let mut field = k.field(x, &neutral);
     let mut groups = k.groups(&field, on);
-    let rows_of = |groups: &[Group]| -> Vec<f64> {
-        groups.iter().flat_map(|g| pick(&g.row, free)).collect()
-    };
-    let mut rows = rows_of(&groups);
-    let mut split = Split::new(&rows, free.len());
+    let rows_of =
+        |groups: &[Group]| -> Vec<f64> { groups.iter().flat_map(|g| pick(&g.row, free)).collect() };
+    let mut split = Split::new(&rows_of(&groups), free.len());
     let independent = split.is_independent();
     let mut y = solve(&split, &field.gradient, free);
     let choice = split.dependencies();
@@ -300,8 +299,7 @@ fn multipliers(k: &mut Kinked<'_, '_>, x: &[f64], on: &[Kink], free: &[usize]) -
                 for (g, row) in groups.iter_mut().zip(full.chunks_exact(x.len())) {
                     g.row.copy_from_slice(row);
                 }
-                rows = rows_of(&groups);
-                split = Split::new(&rows, free.len());
+                split = Split::new(&rows_of(&groups), free.len());
                 let change = solve(&split, &field.gradient, free);
                 y = groups
                     .iter()
@@ -316,7 +314,14 @@ fn multipliers(k: &mut Kinked<'_, '_>, x: &[f64], on: &[Kink], free: &[usize]) -
             g.weight = g.members.iter().map(|m| k.weight(&field, *m)).sum();
         }
     }
-    Held { groups, y, signs, field, rows, split, independent }
+    Held {
+        groups,
+        y,
+        signs,
+        field,
+        split,
+        independent,
+    }
 }
 
 /// y with Jᵀ y = −g on the normal space.
@@ -330,7 +335,11 @@ fn signs_of(groups: &[Group], y: &[f64]) -> Signs {
     let mut signs = Signs::new();
     for (g, y) in groups.iter().zip(y) {
         // A weight of zero leaves the sign without effect.
-        let sign = if g.weight.abs() > 1e-300 { (y / g.weight).clamp(-1e3, 1e3) } else { 0.0 };
+        let sign = if g.weight.abs() > 1e-300 {
+            (y / g.weight).clamp(-1e3, 1e3)
+        } else {
+            0.0
+        };
         signs.extend(g.members.iter().map(|m| (*m, sign)));
     }
     signs

@@ -133,7 +133,15 @@ pub(super) fn test(
             r[i * n + j] = h[p];
         }
     }
-    let mut t = Test { k, x, r: SymmetricEigen::new(r, n), inputs, outputs, signs, rho };
+    let mut t = Test {
+        k,
+        x,
+        r: SymmetricEigen::new(r, n),
+        inputs,
+        outputs,
+        signs,
+        rho,
+    };
     let rng = Philox::new(0);
     let mut largest = 0.0f64;
     for start in 0..STARTS {

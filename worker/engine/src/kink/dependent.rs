@@ -14,6 +14,9 @@ pub(super) struct Least {
     pub image: Vec<f64>,
 }
 
+/// A vertex: kink, sign (0 or 1) and s of each positive entry.
+type Vertex = Vec<(usize, usize, f64)>;
+
 /// Supports to look at, at most.
 const LIMIT: f64 = 3e6;
 
@@ -34,22 +37,18 @@ pub(super) fn least(c: &[f64], y: &[f64], l: &[f64], null: &[Vec<f64>]) -> Optio
         .map(|j| {
             [-1.0, 1.0].map(|e| {
                 null.iter()
-                    .map(|n| {
-                        (0..k).fold(e * n[j], |a, i| (-n[i]).mul_add(l[i * k + j], a))
-                    })
+                    .map(|n| (0..k).fold(e * n[j], |a, i| (-n[i]).mul_add(l[i * k + j], a)))
                     .collect()
             })
         })
         .collect();
-    let mut best: Option<(f64, Vec<(usize, usize, f64)>)> = None;
+    let mut best: Option<(f64, Vertex)> = None;
     let mut support: Vec<(usize, usize)> = Vec::new();
     visit(&columns, q, 0, &mut support, &mut |support, s| {
         let sum: f64 = s.iter().sum();
-        let value = support
-            .iter()
-            .zip(s)
-            .fold(0.0, |a, (&(j, e), s)| a + (c[j] - (2.0 * e as f64 - 1.0) * y[j]) * s)
-            / sum;
+        let value = support.iter().zip(s).fold(0.0, |a, (&(j, e), s)| {
+            a + (c[j] - (2.0 * e as f64 - 1.0) * y[j]) * s
+        }) / sum;
         if best.as_ref().is_none_or(|b| value < b.0) {
             let found = support.iter().zip(s).map(|(&(j, e), s)| (j, e, s / sum));
             best = Some((value, found.collect()));
@@ -144,7 +143,13 @@ fn null_vector(
     }
     let free = (0..m).find(|&c| pivot_of[c] == usize::MAX)?;
     let s: Vec<f64> = (0..m)
-        .map(|c| if c == free { 1.0 } else { -a[pivot_of[c] * m + free] })
+        .map(|c| {
+            if c == free {
+                1.0
+            } else {
+                -a[pivot_of[c] * m + free]
+            }
+        })
         .collect();
     s.iter().all(|v| *v > 0.0).then_some(s)
 }
@@ -175,7 +180,11 @@ mod tests {
                     (0..3).map(|k| c[k] * t[k].abs() - y[k] * t[k]).sum::<f64>() / size;
                 lowest = lowest.min(value);
             }
-            assert!((found.value - lowest).abs() < 1e-4, "{} {lowest}", found.value);
+            assert!(
+                (found.value - lowest).abs() < 1e-4,
+                "{} {lowest}",
+                found.value
+            );
         }
     }
 }

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::objective::{Entries, Objective};
 use super::unit::{Unit, units};
+use crate::objective::{Entries, Objective};
 use crate::program::{KinkShape, Patch};
 
 /// One kink: an entry of an activation and which of the activation's kinks.
@@ -74,10 +74,19 @@ impl<'a, 'p> Kinked<'a, 'p> {
         let mut units = units(&problem.program);
         for unit in &mut units {
             for list in [&mut unit.inputs, &mut unit.outputs, &mut unit.loops] {
-                *list = list.iter().flat_map(|&i| objective.variables_of(i)).collect();
+                *list = list
+                    .iter()
+                    .flat_map(|&i| objective.variables_of(i))
+                    .collect();
             }
         }
-        Self { objective, shapes, entries, units, holds: false }
+        Self {
+            objective,
+            shapes,
+            entries,
+            units,
+            holds: false,
+        }
     }
 
     /// Which entries belong to these units.
@@ -101,12 +110,16 @@ impl<'a, 'p> Kinked<'a, 'p> {
             return Vec::new();
         }
         let zero = |u: &Unit| u.parameters().all(|i| x[i] == 0.0);
-        (0..self.units.len()).filter(|&u| zero(&self.units[u])).collect()
+        (0..self.units.len())
+            .filter(|&u| zero(&self.units[u]))
+            .collect()
     }
 
     /// Whether the activation has a kink at zero and vanishes there.
     pub(crate) fn may_collapse(&self) -> bool {
-        self.shapes.iter().any(|s| s.position == 0.0 && s.value == 0.0)
+        self.shapes
+            .iter()
+            .any(|s| s.position == 0.0 && s.value == 0.0)
     }
 
     /// Groups kinks that are one; `c` and t from the field.
@@ -131,7 +144,12 @@ impl<'a, 'p> Kinked<'a, 'p> {
                 None => {
                     keys.push(key);
                     let members = vec![*kink];
-                    out.push(Group { members, distance, weight, row: row.to_vec() });
+                    out.push(Group {
+                        members,
+                        distance,
+                        weight,
+                        row: row.to_vec(),
+                    });
                 }
             }
         }
@@ -177,7 +195,12 @@ impl<'a, 'p> Kinked<'a, 'p> {
         let mut gradient = vec![0.0; x.len()];
         let value = self.objective.linearize(x, &mut gradient);
         let (t, delta) = self.objective.evaluator().fields();
-        Field { value, gradient, t, delta }
+        Field {
+            value,
+            gradient,
+            t,
+            delta,
+        }
     }
 
     /// t_k − τ_k.

@@ -175,6 +175,10 @@ impl<'m> Program<'m> {
         for ((row, c), e) in self.rows.iter().zip(&self.weights).zip(&self.distances) {
             change += c * ((e + dot(row, &d)).abs() - e.abs());
         }
-        Step { d, y: self.y.clone(), predicted: -change }
+        Step {
+            d,
+            y: self.y.clone(),
+            predicted: -change,
+        }
     }
 }

@@ -14,18 +14,22 @@ pub(super) fn solve(q: &[f64], b: &[f64], c: &[f64], mut y: Vec<f64>) -> Vec<f64
         *y = y.clamp(-c, *c);
     }
     let gradient = |y: &[f64]| -> Vec<f64> {
-        (0..n).map(|i| b[i] + common::math::slice::dot(&q[i * n..][..n], y)).collect()
+        (0..n)
+            .map(|i| b[i] + common::math::slice::dot(&q[i * n..][..n], y))
+            .collect()
     };
     let value = |y: &[f64], g: &[f64]| -> f64 {
         // ½yᵀQy + bᵀy = ½(g + b)ᵀy
-        0.5 * y.iter().zip(g).zip(b).fold(0.0, |s, ((y, g), b)| s + y * (g + b))
+        0.5 * y
+            .iter()
+            .zip(g)
+            .zip(b)
+            .fold(0.0, |s, ((y, g), b)| s + y * (g + b))
     };
     let scale = (0..n).fold(f64::MIN_POSITIVE, |m, i| m.max(q[i * n + i]));
     for _ in 0..ROUNDS {
         let g = gradient(&y);
-        let bound = |i: usize| {
-            (y[i] >= c[i] && g[i] <= 0.0) || (y[i] <= -c[i] && g[i] >= 0.0)
-        };
+        let bound = |i: usize| (y[i] >= c[i] && g[i] <= 0.0) || (y[i] <= -c[i] && g[i] >= 0.0);
         let free: Vec<usize> = (0..n).filter(|&i| !bound(i)).collect();
         let residual = free.iter().fold(0.0f64, |m, &i| {
             // How far a free variable can move against its gradient.

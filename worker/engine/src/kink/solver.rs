@@ -24,6 +24,8 @@ use crate::optimize::{Ask, Optimizer, Stop, lbfgs};
 
 /// A held kink is forgotten beyond this distance.
 const FAR: f64 = 1e-3;
+/// Product of the lengths of in- and out-weights at which a unit counts as small.
+const SMALL: f64 = 1e-3;
 /// Kinks nearer than this get an explicit side.
 const TOUCH: f64 = 1e-9;
 /// Steps in a row without progress before giving up.
@@ -86,24 +88,18 @@ impl Solver {
         &self.x
     }
 
-    /// The objective there.
-    pub(crate) fn value(&self) -> f64 {
-        self.value
-    }
-
     /// Why it has stopped.
     pub(crate) fn stop(&self) -> Option<Stop> {
         self.stop
     }
 
-    /// Iterations so far.
-    pub(crate) fn iterations(&self) -> u32 {
-        self.iterations
-    }
-
     fn demands(&self) -> Demands {
         let (gradient, curvature, margin) = self.demands;
-        Demands { gradient, curvature, margin }
+        Demands {
+            gradient,
+            curvature,
+            margin,
+        }
     }
 
     /// One iteration.
@@ -135,7 +131,9 @@ impl Solver {
             return;
         }
         let size = |list: &[usize], x: &[f64]| {
-            list.iter().fold(0.0f64, |s, &i| x[i].mul_add(x[i], s)).sqrt()
+            list.iter()
+                .fold(0.0f64, |s, &i| x[i].mul_add(x[i], s))
+                .sqrt()
         };
         let mut gradient = vec![0.0; self.x.len()];
         for u in 0..k.units.len() {
@@ -143,7 +141,7 @@ impl Solver {
                 continue;
             }
             let unit = &k.units[u];
-            let small = size(&unit.inputs, &self.x) <= 0.1 && size(&unit.outputs, &self.x) <= 0.3;
+            let small = size(&unit.inputs, &self.x) * size(&unit.outputs, &self.x) <= SMALL;
             if !small && !self.is_dead(k, u) {
                 continue;
             }
@@ -202,7 +200,7 @@ impl Solver {
                 }
             }
             let changed = before != (signs.len(), sides.len());
-            if (!changed && round > 0) || (!changed && sides.is_empty()) {
+            if !changed && (round > 0 || sides.is_empty()) {
                 break;
             }
             all = signs.clone();
@@ -218,12 +216,22 @@ impl Solver {
             })
             .collect();
         self.signs = signs;
-        Local { field, free, apart, signs: all, groups }
+        Local {
+            field,
+            free,
+            apart,
+            signs: all,
+            groups,
+        }
     }
 
     /// The side of a kink; where there is none, one that changes from time to time.
     fn side(&self, distance: f64) -> f64 {
-        if distance > 0.0 || (distance == 0.0 && self.stuck % 2 == 1) { 1.0 } else { -1.0 }
+        if distance > 0.0 || (distance == 0.0 && self.stuck % 2 == 1) {
+            1.0
+        } else {
+            -1.0
+        }
     }
 
     fn composite(&mut self, k: &mut Kinked<'_, '_>) {
@@ -235,8 +243,11 @@ impl Solver {
             self.stop = Some(Stop::NonFinite);
             return;
         }
-        let mut rows: Vec<Vec<f64>> =
-            local.groups.iter().map(|(g, _)| pick(&g.row, &local.free)).collect();
+        let mut rows: Vec<Vec<f64>> = local
+            .groups
+            .iter()
+            .map(|(g, _)| pick(&g.row, &local.free))
+            .collect();
         let held: Vec<f64> = local
             .groups
             .iter()
@@ -257,14 +268,11 @@ impl Solver {
             }
             let step = self.grow(k, &local, &mut program, &mut groups, &mut rows);
             if !(step.predicted > 1e-16 * self.value.abs().max(1e-3)) {
-                self.no_step(k, &groups, &step, &h);
+                self.no_step(k, &groups, &step);
                 return;
             }
             if self.attempt(k, &local, &groups, &rows, &step) {
                 self.stuck = 0;
-                if std::env::var("DBG").is_ok() {
-                    eprintln!("  it {} f {:.12} pred {:.1e} mu {:.1e} K {} held {}", self.iterations, self.value, step.predicted, self.mu, groups.len(), self.signs.len());
-                }
                 if self.settled(&groups, &step) {
                     self.polish(k);
                 }
@@ -272,7 +280,7 @@ impl Solver {
             }
             self.mu = (4.0 * self.mu).max(1e-12);
             if self.mu > 1e12 {
-                self.no_step(k, &groups, &step, &h);
+                self.no_step(k, &groups, &step);
                 return;
             }
         }
@@ -340,7 +348,8 @@ impl Solver {
         let gain = self.value - value;
         let ratio = gain / step.predicted;
         let noise = 1e-14 * self.value.abs().max(1e-3);
-        if !(gain >= 1e-4 * step.predicted) && !(step.predicted < noise && gain >= 0.0) {
+        let enough = gain >= 1e-4 * step.predicted || (step.predicted < noise && gain >= 0.0);
+        if !enough {
             return false;
         }
         if ratio > 0.9 {
@@ -377,18 +386,24 @@ impl Solver {
         step: &Step,
         x: &[f64],
     ) -> Option<(Vec<f64>, f64)> {
-        let inside: Vec<usize> =
-            (0..groups.len()).filter(|&i| step.y[i].abs() < groups[i].0.weight).collect();
+        let inside: Vec<usize> = (0..groups.len())
+            .filter(|&i| step.y[i].abs() < groups[i].0.weight)
+            .collect();
         if inside.is_empty() {
             return None;
         }
-        let held: Vec<f64> = inside.iter().flat_map(|&i| rows[i].iter().copied()).collect();
+        let held: Vec<f64> = inside
+            .iter()
+            .flat_map(|&i| rows[i].iter().copied())
+            .collect();
         let split = Split::new(&held, local.free.len());
         let mut x = x.to_vec();
         for _ in 0..2 {
             let field = k.field(&x, &Signs::new());
-            let e: Vec<f64> =
-                inside.iter().map(|&i| -k.distance(&field, groups[i].0.members[0])).collect();
+            let e: Vec<f64> = inside
+                .iter()
+                .map(|&i| -k.distance(&field, groups[i].0.members[0]))
+                .collect();
             let d = split.combine(0, &split.least_norm(&e));
             axpy(1.0, &spread(&d, &local.free, x.len()), &mut x);
         }
@@ -412,13 +427,7 @@ impl Solver {
     }
 
     /// The model sees no way down: Newton, a new element of the subdifferential, or the end.
-    fn no_step(
-        &mut self,
-        k: &mut Kinked<'_, '_>,
-        groups: &[(Group, f64)],
-        step: &Step,
-        _h: &[f64],
-    ) {
+    fn no_step(&mut self, k: &mut Kinked<'_, '_>, groups: &[(Group, f64)], step: &Step) {
         self.take_signs(groups, step);
         self.stuck += 1;
         self.mu = self.mu.clamp(1e-12, 1.0);
@@ -434,8 +443,11 @@ impl Solver {
     fn polish(&mut self, k: &mut Kinked<'_, '_>) -> bool {
         self.rested = 0;
         self.collapse_small(k);
-        let Some((x, signs)) = self.newton(k) else {
-            return false;
+        let (x, signs) = match self.newton(k) {
+            Some(found) => found,
+            // No step is left: the point itself may be what was looked for.
+            None if self.stuck == 1 => (self.x.clone(), self.signs.clone()),
+            None => return false,
         };
         let mut g = vec![0.0; x.len()];
         let value = k.value(&x, &mut g);
@@ -444,9 +456,6 @@ impl Solver {
         }
         let found = inspect(k, &x, &self.demands());
         let lower = value < self.value;
-        if std::env::var("DBG").is_ok() {
-            eprintln!("  it {} polish f {:.3e} lower {} find {:?} kinks {} slack {:?} margin {:?} cl {} eig {:.2e} g {:.1e}", self.iterations, value - self.value, lower, match &found.finding { Finding::Curvature(_) => "curv", Finding::Descent(_) => "descent", Finding::Revives(_) => "revives", Finding::Minimum => "min", Finding::Outside => "outside", Finding::Margin => "margin", Finding::Gradient => "gradient", Finding::NonFinite => "nonfinite"}, found.kinks, found.slack, found.margin, found.cluster, found.smallest, found.gradient);
-        }
         match found.finding.clone() {
             Finding::Minimum => {
                 self.x = x;
@@ -472,48 +481,83 @@ impl Solver {
                     self.x = x;
                     self.value = value;
                 }
-                self.follow(k, &base, &direction)
+                self.follow(k, &base, &direction, &found.signs)
             }
             _ if lower => {
                 self.x = x;
                 self.value = value;
-                let signs = if found.cluster > 0 { found.signs } else { signs };
-                self.signs = signs
-                    .into_iter()
-                    .filter(|(_, s)| s.abs() < 1.0)
-                    .collect();
+                let signs = if found.cluster > 0 {
+                    found.signs
+                } else {
+                    signs
+                };
+                self.signs = signs.into_iter().filter(|(_, s)| s.abs() < 1.0).collect();
                 false
             }
             _ => false,
         }
     }
 
-    /// Line search along ±direction.
-    fn follow(&mut self, k: &mut Kinked<'_, '_>, x: &[f64], direction: &[f64]) -> bool {
+    /// Line search along ±direction, also along the manifold of the held kinks:
+    /// where it bends, a straight line would pay for leaving them.
+    fn follow(
+        &mut self,
+        k: &mut Kinked<'_, '_>,
+        x: &[f64],
+        direction: &[f64],
+        signs: &Signs,
+    ) -> bool {
+        let field = k.field(x, signs);
+        let kinks: Vec<Kink> = signs.keys().copied().collect();
+        let groups = k.groups(&field, &kinks);
+        let rows: Vec<f64> = groups.iter().flat_map(|g| g.row.iter().copied()).collect();
+        let split = Split::new(&rows, x.len());
         let mut g = vec![0.0; x.len()];
         let mut best: Option<(f64, Vec<f64>)> = None;
         for size in [1.0, 0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4] {
             for sign in [1.0, -1.0] {
                 let mut y = x.to_vec();
                 axpy(sign * size, direction, &mut y);
-                let f = k.value(&y, &mut g);
-                if f < self.value - 1e-14 * self.value.abs().max(1e-3)
-                    && best.as_ref().is_none_or(|b| f < b.0)
-                {
-                    best = Some((f, y));
+                for correction in 0..4 {
+                    if correction > 0 && groups.is_empty() {
+                        break;
+                    }
+                    if correction > 0 {
+                        let field = k.field(&y, &Signs::new());
+                        let off: Vec<f64> = groups
+                            .iter()
+                            .map(|g| -k.distance(&field, g.members[0]))
+                            .collect();
+                        axpy(1.0, &split.combine(0, &split.least_norm(&off)), &mut y);
+                    }
+                    if correction == 1 || correction == 2 {
+                        continue;
+                    }
+                    let f = k.value(&y, &mut g);
+                    if f < self.value - 1e-14 * self.value.abs().max(1e-3)
+                        && best.as_ref().is_none_or(|b| f < b.0)
+                    {
+                        best = Some((f, y.clone()));
+                    }
                 }
             }
         }
         let Some((f, y)) = best else { return false };
         self.x = y;
         self.value = f;
+        self.signs.clear();
         self.mu = 1e-2;
         true
     }
 
     /// Goes on from a lower point elsewhere, a few cheap gradients first.
     fn restart(&mut self, k: &mut Kinked<'_, '_>, x: Vec<f64>) {
-        let settings = lbfgs::Settings { memory: 20, gradient: 1e-6, iterations: 60, bound: 1e10 };
+        let settings = lbfgs::Settings {
+            memory: 20,
+            gradient: 1e-6,
+            iterations: 60,
+            bound: 1e10,
+        };
         let mut g = vec![0.0; x.len()];
         let mut l = lbfgs::Lbfgs::new(x, settings);
         while let Ask::Gradient(at) = l.ask() {
@@ -534,10 +578,15 @@ impl Solver {
         const STEPS: usize = 12;
         let free = free_variables(k, &self.collapsed);
         let mut x = self.x.clone();
-        let mut signs: Signs =
-            self.signs.iter().filter(|(_, s)| s.abs() < 1.0).map(|(m, s)| (*m, *s)).collect();
+        let mut signs: Signs = self
+            .signs
+            .iter()
+            .filter(|(_, s)| s.abs() < 1.0)
+            .map(|(m, s)| (*m, *s))
+            .collect();
         let kinks: Vec<Kink> = signs.keys().copied().collect();
         let mut best = f64::INFINITY;
+        let mut kept = None;
         for step in 0..STEPS {
             let field = k.field(&x, &signs);
             let groups = k.groups(&field, &kinks);
@@ -547,13 +596,16 @@ impl Solver {
             if !residual.is_finite() {
                 return None;
             }
-            if residual <= 1e-14 || (residual <= 1e-11 && residual > 0.3 * best) {
+            if residual <= 1e-14 {
                 return Some((x, signs));
             }
-            if step > 4 && residual > 1e-3 {
-                return None;
+            if (best <= 1e-10 && residual > 0.3 * best) || (step > 4 && residual > 1e-3) {
+                break;
             }
-            best = best.min(residual);
+            if residual < best {
+                best = residual;
+                kept = Some((x.clone(), signs.clone()));
+            }
             let h = reduced_hessian(k, &free);
             let rows: Vec<f64> = groups.iter().flat_map(|g| pick(&g.row, &free)).collect();
             let e: Vec<f64> = groups.iter().map(|g| -g.distance).collect();
@@ -569,7 +621,7 @@ impl Solver {
                 }
             }
         }
-        (best <= 1e-9).then_some((x, signs))
+        kept.filter(|_| best <= 1e-9)
     }
 }
 
@@ -606,7 +658,12 @@ fn manifold_step(
             let eigen = SymmetricEigen::new(reduced, size);
             let top = eigen.values.iter().fold(0.0f64, |m, w| m.max(w.abs()));
             let mut out = vec![0.0; size];
-            for (i, w) in eigen.values.iter().enumerate().filter(|(_, w)| w.abs() > 1e-12 * top) {
+            for (i, w) in eigen
+                .values
+                .iter()
+                .enumerate()
+                .filter(|(_, w)| w.abs() > 1e-12 * top)
+            {
                 let v = eigen.vector(i);
                 axpy(dot(v, &right) / w, v, &mut out);
             }

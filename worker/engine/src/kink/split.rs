@@ -27,7 +27,7 @@ pub(super) struct Split {
 impl Split {
     /// Splits R^n by `rows` `[k, n]`.
     pub(super) fn new(rows: &[f64], n: usize) -> Self {
-        let k = if n == 0 { 0 } else { rows.len() / n };
+        let k = rows.len().checked_div(n).unwrap_or(0);
         let mut r = rows.to_vec();
         let mut scale = vec![1.0; k];
         for (row, s) in r.chunks_exact_mut(n.max(1)).zip(&mut scale) {
@@ -76,12 +76,22 @@ impl Split {
                 axpy(-c, v, &mut row[step..]);
             }
         }
-        Self { n, rank, basis, r, scale, order }
+        Self {
+            n,
+            rank,
+            basis,
+            r,
+            scale,
+            order,
+        }
     }
 
     /// Coordinates of a vector in the basis.
     pub(super) fn coordinates(&self, v: &[f64]) -> Vec<f64> {
-        self.basis.chunks_exact(self.n.max(1)).map(|b| dot(b, v)).collect()
+        self.basis
+            .chunks_exact(self.n.max(1))
+            .map(|b| dot(b, v))
+            .collect()
     }
 
     /// The vector with these coordinates; missing ones count as 0.
@@ -120,7 +130,11 @@ impl Split {
     /// solution: dependent rows get 0.
     pub(super) fn multipliers(&self, coordinates: &[f64]) -> Vec<f64> {
         let mut y = vec![0.0; self.order.len()];
-        for (i, z) in self.solve_upper(&coordinates[..self.rank]).iter().enumerate() {
+        for (i, z) in self
+            .solve_upper(&coordinates[..self.rank])
+            .iter()
+            .enumerate()
+        {
             let j = self.order[i];
             y[j] = z / self.scale[j];
         }

@@ -25,7 +25,11 @@ pub(crate) struct Unit {
 impl Unit {
     /// All its parameters.
     pub(super) fn parameters(&self) -> impl Iterator<Item = usize> + '_ {
-        self.inputs.iter().chain(&self.outputs).chain(&self.loops).copied()
+        self.inputs
+            .iter()
+            .chain(&self.outputs)
+            .chain(&self.loops)
+            .copied()
     }
 }
 
@@ -35,7 +39,10 @@ fn classes(program: &Program) -> Vec<BufferId> {
     let mut join = |a: BufferId, b: BufferId| {
         let (a, b) = (class[a], class[b]);
         let (low, high) = (a.min(b), a.max(b));
-        class.iter_mut().filter(|c| **c == high).for_each(|c| *c = low);
+        class
+            .iter_mut()
+            .filter(|c| **c == high)
+            .for_each(|c| *c = low);
     };
     for op in &program.ops {
         match op {
@@ -43,8 +50,17 @@ fn classes(program: &Program) -> Vec<BufferId> {
                 join(*src, *dst);
                 base.iter().for_each(|b| join(*b, *dst));
             }
-            Op::Affine { base: Some(Source::Buffer(b)), dst, .. } => join(*b, *dst),
-            Op::Pool { src, dst } | Op::Gather { src: Source::Buffer(src), dst, .. } => {
+            Op::Affine {
+                base: Some(Source::Buffer(b)),
+                dst,
+                ..
+            } => join(*b, *dst),
+            Op::Pool { src, dst }
+            | Op::Gather {
+                src: Source::Buffer(src),
+                dst,
+                ..
+            } => {
                 join(*src, *dst);
             }
             _ => {}
@@ -88,7 +104,13 @@ fn unit(
     let (mut inputs, mut outputs, mut entries) = (Vec::new(), Vec::new(), Vec::new());
     for op in &program.ops {
         match op {
-            Op::Affine { weight, bias, src, dst, .. } => {
+            Op::Affine {
+                weight,
+                bias,
+                src,
+                dst,
+                ..
+            } => {
                 let size = weight.rows * weight.cols;
                 if class[*dst] == root {
                     let (block, row) = (feature / weight.rows, feature % weight.rows);
@@ -115,8 +137,17 @@ fn unit(
             _ => {}
         }
     }
-    let loops: Vec<usize> = inputs.iter().filter(|i| outputs.contains(i)).copied().collect();
+    let loops: Vec<usize> = inputs
+        .iter()
+        .filter(|i| outputs.contains(i))
+        .copied()
+        .collect();
     inputs.retain(|i| !loops.contains(i));
     outputs.retain(|i| !loops.contains(i));
-    Unit { inputs, outputs, loops, entries }
+    Unit {
+        inputs,
+        outputs,
+        loops,
+        entries,
+    }
 }

@@ -5,7 +5,9 @@ use ndarray::ArrayView2;
 
 use crate::kernels::{Aligned, LANES};
 use crate::loss::Targets;
-use crate::program::{BlockInput, BodyDims, Builder, Keep, KinkShape, Layout, Program, TangentLayout};
+use crate::program::{
+    BlockInput, BodyDims, Builder, Keep, KinkShape, Layout, Program, TangentLayout,
+};
 
 /// Most rows of one block. A block is the unit of summation (partial sums join
 /// in block order) and of parallel work; the number is part of the numeric level.
