@@ -246,3 +246,81 @@ impl<'a, 'p> Kinked<'a, 'p> {
         self.objective.evaluator().tangent_fields(&d)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::math::Isa;
+    use common::math::slice::{axpy, dot};
+
+    use super::*;
+    use crate::objective::Chart;
+    use crate::task::Cell;
+
+    /// At a point made to sit on kinks, f′(d) from soft signs and one-sided rates
+    /// against one-sided differences: f′(d) = ∇L_S·d + Σ c(|ṫ| − σṫ), whatever
+    /// the σ, for one kinked layer.
+    #[test]
+    fn directional_derivatives_are_those_of_one_sided_differences() {
+        for activation in ["\"relu\"", "\"abs\"", "{\"leaky_relu\": 0.1}", "\"selu\""] {
+            let spec = format!(
+                r#"{{"data": {{"generate": "teacher", "rows": 20, "inputs": 3, "outputs": 2,
+                "width": 3, "noise": 0.1, "seed": 0}}, "depth": 1, "width": 2,
+                "activation": {activation}}}"#
+            );
+            let cell = Cell::new(common::decode::decode_cell(&spec).unwrap(), |_| None).unwrap();
+            let problem = cell.problem();
+            let mut objective = Objective::new(problem, Chart::Head, None, Isa::current(), 1);
+            let n = objective.len();
+            let rng = common::rng::Philox::new(1);
+            let draw =
+                |i: usize, j: u32| rng.normal(common::rng::Purpose::Estimate, 0, i as u32, j);
+            let mut x: Vec<f64> = (0..n).map(|i| 0.7 * draw(i, 0)).collect();
+            let mut k = Kinked::new(&mut objective);
+            // Two rows of the two units onto their kinks.
+            let kinks = [
+                Kink { entry: 6, which: 0 },
+                Kink {
+                    entry: 11,
+                    which: 0,
+                },
+            ];
+            for _ in 0..3 {
+                let field = k.field(&x, &Signs::new());
+                let groups = k.groups(&field, &kinks);
+                let rows: Vec<f64> = groups.iter().flat_map(|g| g.row.clone()).collect();
+                let split = super::super::split::Split::new(&rows, n);
+                let e: Vec<f64> = groups.iter().map(|g| -g.distance).collect();
+                axpy(1.0, &split.combine(0, &split.least_norm(&e)), &mut x);
+            }
+            let signs: Signs = kinks.iter().copied().zip([0.3, -0.8]).collect();
+            let mut crossed = [[false; 2]; 2];
+            for case in 1..20 {
+                let d: Vec<f64> = (0..n).map(|i| draw(i, case)).collect();
+                let field = k.field(&x, &signs);
+                let rates = k.rates(&d);
+                let mut slope = dot(&field.gradient, &d);
+                for (i, (kink, sign)) in signs.iter().enumerate() {
+                    assert!(k.distance(&field, *kink).abs() < 1e-13);
+                    let rate = rates[kink.entry];
+                    slope += k.weight(&field, *kink) * (rate.abs() - sign * rate);
+                    crossed[i][usize::from(rate > 0.0)] = true;
+                }
+                let mut g = vec![0.0; n];
+                let f = k.value(&x, &mut g);
+                let h = 1e-6;
+                let mut y = x.clone();
+                axpy(h, &d, &mut y);
+                let once = k.value(&y, &mut g) - f;
+                axpy(h, &d, &mut y);
+                let twice = k.value(&y, &mut g) - f;
+                // Second order from one side.
+                let difference = (4.0 * once - twice) / (2.0 * h);
+                assert!(
+                    (difference - slope).abs() < 1e-6 * (1.0 + slope.abs()),
+                    "{activation} {case}: {difference} {slope}"
+                );
+            }
+            assert_eq!(crossed, [[true; 2]; 2], "both sides of both kinks were met");
+        }
+    }
+}

@@ -26,6 +26,8 @@ use crate::optimize::{Ask, Optimizer, Stop, lbfgs};
 const FAR: f64 = 1e-3;
 /// Product of the lengths of in- and out-weights at which a unit counts as small.
 const SMALL: f64 = 1e-3;
+/// A multiplier this near to its bound holds nothing.
+const IDLE: f64 = 1e-9;
 /// Kinks nearer than this get an explicit side.
 const TOUCH: f64 = 1e-9;
 /// Steps in a row without progress before giving up.
@@ -483,6 +485,9 @@ impl Solver {
                 }
                 self.follow(k, &base, &direction, &found.signs)
             }
+            Finding::Outside if found.slack.is_some_and(|s| s.abs() <= IDLE) => {
+                self.release_idle(k, &x, value, &found.signs)
+            }
             _ if lower => {
                 self.x = x;
                 self.value = value;
@@ -496,6 +501,62 @@ impl Solver {
             }
             _ => false,
         }
+    }
+
+    /// A kink whose multiplier is at its bound holds nothing: the point lies at the
+    /// end of a flat valley. Moves back into the valley, off such kinks.
+    fn release_idle(
+        &mut self,
+        k: &mut Kinked<'_, '_>,
+        x: &[f64],
+        value: f64,
+        signs: &Signs,
+    ) -> bool {
+        let free = free_variables(k, &self.collapsed);
+        let field = k.field(x, signs);
+        let kinks: Vec<Kink> = signs.keys().copied().collect();
+        let groups = k.groups(&field, &kinks);
+        let gradient = pick(&field.gradient, &free);
+        let h = reduced_hessian(k, &free);
+        let rows: Vec<f64> = groups.iter().flat_map(|g| pick(&g.row, &free)).collect();
+        // The side on which the objective does not rise, for the idle ones.
+        let side = |g: &Group| {
+            let sign = signs[&g.members[0]];
+            (g.weight * (1.0 - sign.abs()) <= IDLE).then_some(sign.signum())
+        };
+        for size in [1e-2, 1e-3, 1e-4] {
+            let e: Vec<f64> = groups
+                .iter()
+                .map(|g| side(g).map_or(-g.distance, |s| size * s))
+                .collect();
+            let Some((d, _)) = manifold_step(&rows, &h, &gradient, &e, free.len()) else {
+                return false;
+            };
+            let mut trial = self.clone();
+            trial.x = x.to_vec();
+            axpy(1.0, &spread(&d, &free, x.len()), &mut trial.x);
+            let held = groups.iter().filter(|g| side(g).is_none());
+            trial.signs = held
+                .flat_map(|g| g.members.iter().map(|m| (*m, signs[m])))
+                .collect();
+            let Some((y, _)) = trial.newton(k) else {
+                continue;
+            };
+            let mut g = vec![0.0; y.len()];
+            let at = k.value(&y, &mut g);
+            if !(at <= value + 1e-13 * value.abs().max(1e-3)) {
+                continue;
+            }
+            let found = inspect(k, &y, &self.demands());
+            if let Finding::Minimum = found.finding {
+                self.x = y;
+                self.value = at;
+                self.signs = found.signs;
+                self.stop = Some(Stop::Converged);
+                return true;
+            }
+        }
+        false
     }
 
     /// Line search along ±direction, also along the manifold of the held kinks:
