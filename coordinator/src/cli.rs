@@ -158,8 +158,8 @@ fn load_grid(path: &Path) -> Result<(Grid, DataTable), String> {
     let grid = Grid::load(&name, &bytes, &folder).map_err(shown)?;
     let mut contents = Contents::new();
     for file in grid.files() {
-        let content = std::fs::read(parent.join(&file.path))
-            .map_err(|e| format!("{}: {e}", file.path))?;
+        let content =
+            std::fs::read(parent.join(&file.path)).map_err(|e| format!("{}: {e}", file.path))?;
         contents.insert(file.id.to_string(), content.into());
     }
     let mut data = DataTable::new(contents);

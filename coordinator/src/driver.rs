@@ -340,4 +340,3 @@ fn log(notice: &Notice) {
         Notice::StoreRecovered => tracing::info!("the store works again"),
     }
 }
-

@@ -267,8 +267,11 @@ fn npz(arrays: &[ParamArray], theta: &[f64]) -> io::Result<Vec<u8>> {
     let mut writer = NpzWriter::new(Cursor::new(Vec::new()));
     for array in arrays {
         let values = theta.get(array.range()).unwrap_or_default().to_vec();
-        let array_d = ArrayD::from_shape_vec(IxDyn(&array.shape), values).map_err(io::Error::other)?;
-        writer.add_array(&array.name, &array_d).map_err(io::Error::other)?;
+        let array_d =
+            ArrayD::from_shape_vec(IxDyn(&array.shape), values).map_err(io::Error::other)?;
+        writer
+            .add_array(&array.name, &array_d)
+            .map_err(io::Error::other)?;
     }
     Ok(writer.finish().map_err(io::Error::other)?.into_inner())
 }

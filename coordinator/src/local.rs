@@ -104,9 +104,16 @@ async fn keep(settings: LocalWorkers, number: u32, mut end: watch::Receiver<bool
                 return;
             }
         }
-        short_lives = if began.elapsed() < SHORT { short_lives + 1 } else { 0 };
+        short_lives = if began.elapsed() < SHORT {
+            short_lives + 1
+        } else {
+            0
+        };
         if short_lives >= HOPELESS {
-            tracing::error!(number, "a local worker ends again and again; it is given up");
+            tracing::error!(
+                number,
+                "a local worker ends again and again; it is given up"
+            );
             return;
         }
         let pause = Duration::from_millis(100) * (1 << short_lives);

@@ -152,7 +152,8 @@ impl Progress {
     pub fn say(&self, text: &str) {
         match (&self.bar, self.display) {
             (Some(bar), _) => bar.println(text),
-            (None, Display::None | Display::Json) => {}
+            (None, Display::None) => {}
+            (None, Display::Json) => line(&serde_json::json!({"message": text}).to_string()),
             (None, _) => line(text),
         }
     }

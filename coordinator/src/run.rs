@@ -75,11 +75,7 @@ struct Sweep {
 }
 
 impl Sweep {
-    async fn open(
-        grid: Arc<Grid>,
-        data: DataTable,
-        settings: Settings,
-    ) -> Result<Self, Failure> {
+    async fn open(grid: Arc<Grid>, data: DataTable, settings: Settings) -> Result<Self, Failure> {
         let began = Instant::now();
         if settings.local_workers > 0 {
             local::program().map_err(|message| (code::BAD_INPUT, message))?;
@@ -103,9 +99,10 @@ impl Sweep {
             listen: settings.listen.map(|a| a.to_string()),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let store =
-            SqliteStore::open(&settings.store, &identity).map_err(|e| store_failure(&e))?;
-        let stored = add(&store, &grid, data.contents()).await.map_err(|e| store_failure(&e))?;
+        let store = SqliteStore::open(&settings.store, &identity).map_err(|e| store_failure(&e))?;
+        let stored = add(&store, &grid, data.contents())
+            .await
+            .map_err(|e| store_failure(&e))?;
         let workload = GridSweep::new(grid, data, settings.minima);
         Ok(Self {
             settings,
@@ -149,8 +146,8 @@ impl Sweep {
         };
         let server = serve(listener, handle.clone(), Arc::clone(&store), tokens);
         let progress = Progress::new(settings.progress);
-        if let Some(listen) = settings.listen {
-            progress.say(&format!("listening on {listen} for workers"));
+        if settings.listen.is_some() {
+            progress.say(&format!("listening for workers: worker --connect {url}"));
         }
         let (ended, end) = oneshot::channel();
         let new = NewSweep {
@@ -184,7 +181,11 @@ impl Sweep {
                     local.stop().await;
                 }
                 watch.progress.finish();
-                let how = if clean { "" } else { ", what was running is lost" };
+                let how = if clean {
+                    ""
+                } else {
+                    ", what was running is lost"
+                };
                 fail(
                     code::INTERRUPTED,
                     &format!("interrupted{how}; the same command continues"),
@@ -276,7 +277,11 @@ impl Watch<'_> {
                 message,
                 again,
             } => {
-                let then = if *again { "it is tried again" } else { "it is set aside" };
+                let then = if *again {
+                    "it is tried again"
+                } else {
+                    "it is set aside"
+                };
                 let kind = kind.name();
                 self.progress
                     .say(&format!("{lease} failed ({kind}); {then}: {message}"));
@@ -291,9 +296,9 @@ impl Watch<'_> {
             Notice::WorkerLost { name, requeued } => self.progress.say(&format!(
                 "worker {name} is given up; {requeued} tasks go to others"
             )),
-            Notice::WorkerDistrusted { name, .. } => self
-                .progress
-                .say(&format!("worker {name} fails at everything and gets no more tasks")),
+            Notice::WorkerDistrusted { name, .. } => self.progress.say(&format!(
+                "worker {name} fails at everything and gets no more tasks"
+            )),
             Notice::WorkerJoined { .. }
             | Notice::WorkerDetached { .. }
             | Notice::ReportRefused { .. } => {}
@@ -481,9 +486,19 @@ fn default_folder(store: &Path, stored: &StoredSweep) -> PathBuf {
         .text
         .name
         .chars()
-        .map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
+        .map(|c| {
+            if c.is_alphanumeric() || c == '-' || c == '_' {
+                c
+            } else {
+                '-'
+            }
+        })
         .collect();
-    let name = if name.is_empty() { "sweep" } else { name.as_str() };
+    let name = if name.is_empty() {
+        "sweep"
+    } else {
+        name.as_str()
+    };
     let digits: String = stored.text.id.chars().take(8).collect();
     store.join(format!("{name}-{digits}"))
 }
@@ -513,11 +528,7 @@ pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Path) -> u8
     }
 }
 
-async fn read_summary(
-    grid: Arc<Grid>,
-    data: DataTable,
-    folder: &Path,
-) -> Result<Summary, Failure> {
+async fn read_summary(grid: Arc<Grid>, data: DataTable, folder: &Path) -> Result<Summary, Failure> {
     if !folder.join("store.sqlite3").exists() {
         let message = format!("{} holds no store", folder.display());
         return Err((code::BAD_INPUT, message));

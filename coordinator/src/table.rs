@@ -32,7 +32,14 @@ pub fn render(summary: &Summary, style: Style) -> String {
     if !style.colours {
         table.force_no_tty();
     }
-    let heads = ["runs", "certified", "baseline", "worst minimum", "excess", "verdict"];
+    let heads = [
+        "runs",
+        "certified",
+        "baseline",
+        "worst minimum",
+        "excess",
+        "verdict",
+    ];
     table.set_header(
         fields
             .iter()
@@ -162,7 +169,11 @@ fn sentences(summary: &Summary) -> String {
         CellVerdict::Violated => {
             "VIOLATED: a certified minimum lies above its baseline inside the theorem's assumptions"
         }
-        _ if summary.cells.iter().all(|c| !c.assumptions_broken.is_empty()) => {
+        _ if summary
+            .cells
+            .iter()
+            .all(|c| !c.assumptions_broken.is_empty()) =>
+        {
             "No cell is inside the theorem's assumptions"
         }
         _ => "Inconclusive: some cells have too few certified runs",
@@ -216,7 +227,11 @@ mod tests {
             };
             fold.cell(CellKey(u32::from(key)), info);
             for seed in 0..6_u8 {
-                let outcome = if seed == 5 { Outcome::Saddle } else { Outcome::CertifiedMinimum };
+                let outcome = if seed == 5 {
+                    Outcome::Saddle
+                } else {
+                    Outcome::CertifiedMinimum
+                };
                 let run = RunEvidence {
                     value: 0.2 + f64::from(seed) * 1e-3,
                     ..RunEvidence::empty(outcome)
@@ -246,7 +261,10 @@ mod tests {
         let text = render(&summary(), style);
         assert!(!text.contains("diabetes"), "{text}");
         assert!(text.contains("depth"), "{text}");
-        assert!(text.contains("12 of 12 tasks recorded, 10 certified (83.3 %), 2 saddles."), "{text}");
+        assert!(
+            text.contains("12 of 12 tasks recorded, 10 certified (83.3 %), 2 saddles."),
+            "{text}"
+        );
         assert!(text.contains("The theorem holds"), "{text}");
         assert!(text.contains("-4.6e-2"), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= 90), "{text}");

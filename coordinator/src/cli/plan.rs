@@ -32,8 +32,16 @@ pub(super) fn plan(grid: &Grid, mut data: DataTable) -> u8 {
             largest = largest.max(facts.parameters);
         }
     }
-    let more = if walked as u64 == grid.len() { "" } else { " in the first million tasks" };
-    let _ = writeln!(text, "{} cells{more}; at most {largest} parameters", cells.len());
+    let more = if walked as u64 == grid.len() {
+        ""
+    } else {
+        " in the first million tasks"
+    };
+    let _ = writeln!(
+        text,
+        "{} cells{more}; at most {largest} parameters",
+        cells.len()
+    );
     let _ = writeln!(text, "sample:");
     let step = (grid.len() / SHOWN).max(1);
     for n in (0..grid.len()).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {

@@ -175,7 +175,10 @@ fn settings_of(
 ) {
     use common::diagnostic::Diagnostic;
     let Some(map) = root.as_map() else {
-        found.push(Diagnostic::error(root.span, "settings are a map of names and values"));
+        found.push(Diagnostic::error(
+            root.span,
+            "settings are a map of names and values",
+        ));
         return;
     };
     for entry in map.iter() {
@@ -290,7 +293,10 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         address => {
             let found = address.to_socket_addrs().ok().and_then(|mut a| a.next());
             if found.is_none() {
-                wrong("listen", "no address; write HOST:PORT, for example 0.0.0.0:7878");
+                wrong(
+                    "listen",
+                    "no address; write HOST:PORT, for example 0.0.0.0:7878",
+                );
             }
             found
         }
@@ -346,7 +352,10 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         }
     };
     if text("cpu_level") != common::math::NUMERIC_LEVEL {
-        wrong("cpu_level", "no numeric level of this version; it has one, fma64-1");
+        wrong(
+            "cpu_level",
+            "no numeric level of this version; it has one, fma64-1",
+        );
     }
     let token = match text("token_file") {
         "" => std::env::var("SWEEP_TOKEN").ok(),

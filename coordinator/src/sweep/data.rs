@@ -62,13 +62,8 @@ impl DataTable {
     /// Why its data cannot be read, or do not fit its loss or network.
     pub fn facts(&mut self, cell: &CellSpec) -> Result<CellFacts, String> {
         // What decides the facts, and little else.
-        let key = serde_json::to_string(&(
-            &cell.data,
-            cell.standardize,
-            &cell.model,
-            cell.loss,
-        ))
-        .map_err(|e| e.to_string())?;
+        let key = serde_json::to_string(&(&cell.data, cell.standardize, &cell.model, cell.loss))
+            .map_err(|e| e.to_string())?;
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }

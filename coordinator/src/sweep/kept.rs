@@ -162,17 +162,32 @@ mod tests {
         let cell = CellKey(0);
         let certified = Verdict::CertifiedMinimum;
         let id = |n: u8| TaskId([n; 32]);
-        assert!(kept.recorded(cell, 0, id(5), &run(1.0, false), certified).is_empty());
+        assert!(
+            kept.recorded(cell, 0, id(5), &run(1.0, false), certified)
+                .is_empty()
+        );
         // The new worst; the first one stays as the best.
-        assert!(kept.recorded(cell, 1, id(4), &run(2.0, false), certified).is_empty());
+        assert!(
+            kept.recorded(cell, 1, id(4), &run(2.0, false), certified)
+                .is_empty()
+        );
         // A trivial worse one takes one of the second's two places only.
-        assert!(kept.recorded(cell, 2, id(3), &run(3.0, true), certified).is_empty());
+        assert!(
+            kept.recorded(cell, 2, id(3), &run(3.0, true), certified)
+                .is_empty()
+        );
         // Equal value, smaller task.
         assert!(kept.wants(cell, id(2), &run(3.0, true), certified));
-        assert_eq!(kept.recorded(cell, 3, id(2), &run(3.0, true), certified), [id(3)]);
+        assert_eq!(
+            kept.recorded(cell, 3, id(2), &run(3.0, true), certified),
+            [id(3)]
+        );
         assert!(!kept.wants(cell, id(9), &run(3.0, true), certified));
         assert!(!kept.wants(cell, id(1), &run(9.0, false), Verdict::Saddle));
-        assert_eq!(kept.recorded(cell, 4, id(1), &run(0.5, false), certified), [id(5)]);
+        assert_eq!(
+            kept.recorded(cell, 4, id(1), &run(0.5, false), certified),
+            [id(5)]
+        );
         assert_eq!(kept.tasks(), [(1, id(4)), (3, id(2)), (4, id(1))]);
     }
 
@@ -182,7 +197,13 @@ mod tests {
         let id = |n: u8| TaskId([n; 32]);
         kept.recorded(CellKey(0), 0, id(1), &run(1.0, false), Verdict::Violation);
         kept.recorded(CellKey(0), 1, id(2), &run(9.0, false), Verdict::Violation);
-        kept.recorded(CellKey(0), 2, id(3), &run(0.0, false), Verdict::CertifiedMinimum);
+        kept.recorded(
+            CellKey(0),
+            2,
+            id(3),
+            &run(0.0, false),
+            Verdict::CertifiedMinimum,
+        );
         assert_eq!(kept.tasks().len(), 3);
     }
 }

@@ -172,7 +172,10 @@ impl GridSweep {
     ///
     /// # Errors
     /// When its cell has no data; a grid whose data were checked has none such.
-    fn plan(&mut self, position: u64) -> Result<(GridTask, Arc<SweepCell>, Arc<PlannedStart>), SweepError> {
+    fn plan(
+        &mut self,
+        position: u64,
+    ) -> Result<(GridTask, Arc<SweepCell>, Arc<PlannedStart>), SweepError> {
         let lost = || SweepError::Cell(format!("the grid has no task {position}"));
         let task = self.grid.task(position).ok_or_else(lost)?;
         let cell = self.cell(&task)?;
@@ -286,7 +289,8 @@ impl GridSweep {
             let worst = self.counts.worst_excess.get_or_insert(excess);
             *worst = worst.max(excess);
         }
-        self.kept.recorded(cell.key, position, *id, run, settled.verdict)
+        self.kept
+            .recorded(cell.key, position, *id, run, settled.verdict)
     }
 }
 
@@ -323,7 +327,10 @@ impl Workload for GridSweep {
         let Evidence::Run(run) = evidence else {
             return false;
         };
-        let Some(cell) = self.grid.task(position).and_then(|t| self.cells.get(&t.cell).cloned())
+        let Some(cell) = self
+            .grid
+            .task(position)
+            .and_then(|t| self.cells.get(&t.cell).cloned())
         else {
             return false;
         };
