@@ -308,7 +308,10 @@ impl Slot {
             .cache
             .read(ids)
             .map_err(|e| unavailable(e.to_string()))?;
-        match ids.iter().find(|id| !contents.contains_key(&id.to_string())) {
+        match ids
+            .iter()
+            .find(|id| !contents.contains_key(&id.to_string()))
+        {
             Some(id) => Err(unavailable(format!("the content {id} is not at hand"))),
             None => Ok(contents),
         }
