@@ -18,7 +18,7 @@ pub(super) struct Least {
 type Vertex = Vec<(usize, usize, f64)>;
 
 /// Supports to look at, at most.
-const LIMIT: f64 = 3e6;
+const LIMIT: f64 = 3e5;
 
 /// `l` is `[k, k]`, `null` the columns of N. `None` if there are too many supports.
 pub(super) fn least(c: &[f64], y: &[f64], l: &[f64], null: &[Vec<f64>]) -> Option<Least> {
