@@ -173,7 +173,8 @@ mod tests {
             let mut lowest = f64::INFINITY;
             for i in 0..200_000 {
                 let angle = std::f64::consts::TAU * f64::from(i) / 200_000.0;
-                let (d1, d2) = (angle.cos(), angle.sin());
+                let d1 = common::math::scalar::cos(angle);
+                let d2 = common::math::scalar::sin(angle);
                 let t = [d1, d2, d2 + a * d1.abs()];
                 let size: f64 = t.iter().map(|v| v.abs()).sum();
                 let value: f64 =
