@@ -1,0 +1,202 @@
+//! One connection to the coordinator: messages to a stream and back.
+
+use std::error::Error;
+use std::time::Duration;
+
+use common::math::NUMERIC_LEVEL;
+use common::pb::wire::cluster_client::ClusterClient;
+use common::pb::{LeaseDecoder, MESSAGE_LIMIT, wire};
+use common::protocol::{CoordinatorMessage, WorkerMessage};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::{Inbox, Source};
+use crate::session::{Disconnect, Event};
+
+/// Messages that wait to be sent. A coordinator that lets so many pile up does
+/// not read, and is left.
+const OUTBOX: usize = 1024;
+
+/// Puts the token into every call.
+#[derive(Clone, Default)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl std::fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Bearer(…)" } else { "Bearer(none)" })
+    }
+}
+
+impl Bearer {
+    /// Nothing to show.
+    pub const NONE: Self = Self(None);
+
+    /// With a token; nothing if it cannot stand in a header.
+    pub fn new(token: &str) -> Option<Self> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().ok()?;
+        value.set_sensitive(true);
+        Some(Self(Some(value)))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A client of the coordinator's service.
+#[derive(Clone, Debug)]
+pub(super) struct Client(pub(super) ClusterClient<InterceptedService<Channel, Bearer>>);
+
+impl Client {
+    pub(super) fn new(channel: Channel, bearer: Bearer) -> Self {
+        let client = ClusterClient::with_interceptor(channel, bearer)
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT);
+        Self(client)
+    }
+}
+
+/// A connection, or the attempt at one.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) number: u64,
+    outbox: mpsc::Sender<wire::WorkerMessage>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Link {
+    pub(super) fn open(number: u64, endpoint: Endpoint, bearer: Bearer, inbox: Inbox) -> Self {
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let task = tokio::spawn(async move {
+            let said = |event| inbox.send((Source::Link(number), event));
+            let why = match endpoint.connect().await {
+                Err(error) => Disconnect::Retry(innermost(&error)),
+                Ok(channel) => {
+                    // Before the call is answered: the coordinator may want to
+                    // hear the Hello first.
+                    let _ = said(Event::Connected).await;
+                    talk(Client::new(channel, bearer), messages, number, &inbox).await
+                }
+            };
+            let _ = said(Event::Disconnected(why)).await;
+        });
+        Self { number, outbox, task }
+    }
+
+    /// Queues a message.
+    pub(super) fn send(&self, message: WorkerMessage) -> Result<(), String> {
+        self.outbox.try_send(message.into()).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => "the coordinator does not read".to_owned(),
+            mpsc::error::TrySendError::Closed(_) => "the connection is gone".to_owned(),
+        })
+    }
+
+    /// Lets what is queued leave, and ends the connection.
+    pub(super) async fn close(mut self, within: Duration) {
+        let (outbox, _) = mpsc::channel(1);
+        self.outbox = outbox;
+        let _ = tokio::time::timeout(within, &mut self.task).await;
+    }
+}
+
+/// Carries messages until the connection ends; why it ended.
+async fn talk(
+    client: Client,
+    messages: mpsc::Receiver<wire::WorkerMessage>,
+    number: u64,
+    inbox: &Inbox,
+) -> Disconnect {
+    let mut client = client.0;
+    let mut answers = match client.work(ReceiverStream::new(messages)).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return ended(&status),
+    };
+    // Lives as long as the session, like its counterpart at the coordinator.
+    let mut decoder = LeaseDecoder::default();
+    loop {
+        let message = match answers.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Disconnect::Retry("the coordinator ended the session".to_owned()),
+            Err(status) => return ended(&status),
+        };
+        let message = match decoder.message(message) {
+            Ok(message) => message,
+            Err(error) => return Disconnect::Retry(format!("a message made no sense: {error}")),
+        };
+        if let CoordinatorMessage::Welcome(welcome) = &message
+            && welcome.numeric_level != NUMERIC_LEVEL
+        {
+            let level = &welcome.numeric_level;
+            return Disconnect::Refused(format!(
+                "the sweep is computed at the numeric level {level}, this worker has {NUMERIC_LEVEL}"
+            ));
+        }
+        if inbox.send((Source::Link(number), Event::Message(message))).await.is_err() {
+            return Disconnect::Retry("the worker ends".to_owned());
+        }
+    }
+}
+
+/// Whether a call that ended so is worth another try.
+fn ended(status: &Status) -> Disconnect {
+    let why = match status.message() {
+        "" => status.code().description().to_owned(),
+        message => message.to_owned(),
+    };
+    match status.code() {
+        Code::Unauthenticated
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::InvalidArgument
+        | Code::Unimplemented => Disconnect::Refused(why),
+        _ => Disconnect::Retry(why),
+    }
+}
+
+/// The cause behind "transport error".
+fn innermost(error: &dyn Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_token_is_not_tried_again_and_a_broken_stream_is() {
+        for code in [Code::Unauthenticated, Code::FailedPrecondition, Code::InvalidArgument] {
+            assert_eq!(ended(&Status::new(code, "no")), Disconnect::Refused("no".into()));
+        }
+        for code in [Code::Unavailable, Code::Unknown, Code::Aborted, Code::ResourceExhausted] {
+            assert_eq!(ended(&Status::new(code, "no")), Disconnect::Retry("no".into()));
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_printed_and_must_fit_a_header() {
+        let bearer = Bearer::new("secret").unwrap();
+        assert!(!format!("{bearer:?}").contains("secret"));
+        assert!(Bearer::new("two\nlines").is_none());
+    }
+}

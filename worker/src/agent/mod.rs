@@ -1,0 +1,347 @@
+//! What the session asks for, done: the connection to the coordinator, files,
+//! slots' processes, the clock.
+//!
+//! One loop owns the [`Session`] and feeds it events; connection, downloads and
+//! slots are tasks that send events to it. Nothing in the loop waits for a
+//! computation, a disk or the network, so heartbeats are on time whatever the
+//! slots do. Events of a connection or a process that has been replaced are
+//! dropped by the number they carry.
+
+mod blobs;
+mod link;
+mod process;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use common::decode::decode_cell;
+use common::protocol::{CellText, FailureKind, Outcome, Report, TaskFailure};
+use common::record::Telemetry;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tonic::transport::Endpoint;
+
+use crate::files::{self, BlobFolder};
+use crate::session::{self, Disconnect, Effect, Event, Exit, Session, SlotNumber, Timestamp};
+use blobs::Fetcher;
+pub use link::Bearer;
+use link::{Client, Link};
+use process::{SlotProcess, Spawner};
+
+/// Time between two ticks of the session.
+const TICK: Duration = Duration::from_millis(20);
+/// Time between two measurements of memory.
+const MEASURE: Duration = Duration::from_secs(1);
+/// Events that wait for the loop. When it is full the tasks that bring events
+/// wait, and so, in the end, do the coordinator and the slots.
+const INBOX: usize = 1024;
+/// Time that the last messages of a connection have to leave.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Settings of an agent.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the coordinator is.
+    pub endpoint: Endpoint,
+    /// What every call carries.
+    pub bearer: Bearer,
+    /// Who the worker is.
+    pub session: session::Config,
+    /// The program that slots run: this one.
+    pub program: PathBuf,
+    /// A private folder for files.
+    pub blobs: BlobFolder,
+}
+
+/// What comes from outside beside the coordinator.
+#[derive(Debug)]
+pub struct Wishes {
+    /// To leave within a time.
+    pub leave: mpsc::Receiver<Duration>,
+    /// To end at once: nobody waits for anything any more.
+    pub end: oneshot::Receiver<()>,
+}
+
+/// How an agent ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The session came to its end.
+    Session(Exit),
+    /// It was told to end at once.
+    AtOnce,
+}
+
+/// Who sends an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// A connection, by number.
+    Link(u64),
+    /// A slot's process, by its number over all slots.
+    Process(SlotNumber, u64),
+    /// A download.
+    Files,
+}
+
+type Inbox = mpsc::Sender<(Source, Event)>;
+
+/// Works until there is a reason to end. All slots are gone when it returns.
+pub async fn run(config: Config, wishes: Wishes) -> End {
+    Agent::new(config).run(wishes).await
+}
+
+struct Agent {
+    endpoint: Endpoint,
+    bearer: Bearer,
+    session: Session,
+    began: Instant,
+    inbox: Inbox,
+    events: mpsc::Receiver<(Source, Event)>,
+    /// Events that effects gave at once.
+    pending: VecDeque<Event>,
+    fetcher: Fetcher,
+    spawner: Spawner,
+    link: Option<Link>,
+    slots: Vec<Option<SlotProcess>>,
+    /// Connections and processes so far.
+    born: u64,
+    /// Why there was no connection last time: said once.
+    complaint: String,
+}
+
+impl Agent {
+    fn new(config: Config) -> Self {
+        let (inbox, events) = mpsc::channel(INBOX);
+        let profile = &config.session.profile;
+        // A channel of its own: a large download must not hold up heartbeats.
+        let files = Client::new(config.endpoint.connect_lazy(), config.bearer.clone());
+        let slots = (0..profile.slots).map(|_| None).collect();
+        let spawner = Spawner {
+            program: config.program,
+            blobs: config.blobs.clone(),
+            threads: profile.threads_per_slot,
+            memory: profile.memory_per_slot,
+        };
+        Self {
+            endpoint: config.endpoint,
+            bearer: config.bearer,
+            began: Instant::now(),
+            fetcher: Fetcher::new(files, config.blobs, config.session.seed),
+            session: Session::new(config.session, Timestamp(0)),
+            inbox,
+            events,
+            pending: VecDeque::new(),
+            spawner,
+            link: None,
+            slots,
+            born: 0,
+            complaint: String::new(),
+        }
+    }
+
+    async fn run(mut self, mut wishes: Wishes) -> End {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut measure = tokio::time::interval(MEASURE);
+        measure.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut leaves = true;
+        let end = loop {
+            let event = tokio::select! {
+                biased;
+                _ = &mut wishes.end => break End::AtOnce,
+                grace = wishes.leave.recv(), if leaves => match grace {
+                    Some(grace) => Event::Leave { grace },
+                    None => {
+                        leaves = false;
+                        continue;
+                    }
+                },
+                _ = tick.tick() => Event::Tick,
+                _ = measure.tick() => {
+                    self.measure();
+                    continue;
+                }
+                Some((source, event)) = self.events.recv() => {
+                    if !self.is_current(source) {
+                        continue;
+                    }
+                    event
+                }
+            };
+            if let Some(exit) = self.apply(event) {
+                break End::Session(exit);
+            }
+        };
+        self.finish(&end).await;
+        end
+    }
+
+    fn is_current(&self, source: Source) -> bool {
+        match source {
+            Source::Link(number) => self.link.as_ref().is_some_and(|link| link.number == number),
+            Source::Process(slot, number) => {
+                let process = self.slots.get(slot.0 as usize).and_then(Option::as_ref);
+                process.is_some_and(|process| process.number == number)
+            }
+            Source::Files => true,
+        }
+    }
+
+    /// One event and everything that follows from it at once.
+    fn apply(&mut self, event: Event) -> Option<Exit> {
+        let mut effects = Vec::new();
+        self.pending.push_back(event);
+        while let Some(event) = self.pending.pop_front() {
+            self.note(&event);
+            let now = Timestamp(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX));
+            self.session.step(now, event, &mut effects);
+            for effect in effects.drain(..) {
+                if let Some(exit) = self.carry_out(effect) {
+                    return Some(exit);
+                }
+            }
+        }
+        None
+    }
+
+    /// Tells people what they may want to know.
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Disconnected(Disconnect::Retry(why)) => {
+                self.link = None;
+                if *why != self.complaint {
+                    tracing::warn!(%why, "no connection to the coordinator, trying again");
+                    self.complaint.clone_from(why);
+                }
+            }
+            Event::Disconnected(Disconnect::Refused(_)) => self.link = None,
+            Event::Message(common::protocol::CoordinatorMessage::Welcome(welcome)) => {
+                self.complaint.clear();
+                tracing::info!(epoch = welcome.epoch, "welcomed by the coordinator");
+            }
+            Event::SlotDied { slot, kind, message } => {
+                if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+                    *place = None;
+                }
+                tracing::warn!(slot = slot.0, kind = kind.name(), %message, "a slot died");
+            }
+            Event::CellFailed { cell, message } => {
+                tracing::warn!(%cell, %message, "a cell's files cannot be had");
+            }
+            Event::Leave { grace } => {
+                tracing::info!(grace_seconds = grace.as_secs_f64(), "leaving");
+            }
+            _ => {}
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Option<Exit> {
+        match effect {
+            Effect::Connect => {
+                self.born += 1;
+                let (endpoint, bearer) = (self.endpoint.clone(), self.bearer.clone());
+                self.link = Some(Link::open(self.born, endpoint, bearer, self.inbox.clone()));
+            }
+            Effect::Send(message) => {
+                if let Some(link) = &self.link
+                    && let Err(why) = link.send(message)
+                {
+                    self.pending.push_back(Event::Disconnected(Disconnect::Retry(why)));
+                }
+            }
+            Effect::Disconnect => {
+                if let Some(link) = self.link.take() {
+                    tokio::spawn(link.close(FLUSH));
+                }
+            }
+            Effect::Prepare(cell) => self.prepare(&cell),
+            Effect::StartSlot(slot) => self.start(slot),
+            Effect::Assign { slot, leases } => {
+                if let Some(process) = self.process(slot) {
+                    process.assign(leases);
+                }
+            }
+            Effect::Stop { slot, leases } => {
+                if let Some(process) = self.process(slot) {
+                    process.stop(leases);
+                }
+            }
+            Effect::Exit(exit) => return Some(exit),
+        }
+        None
+    }
+
+    fn process(&self, slot: SlotNumber) -> Option<&SlotProcess> {
+        self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    /// In the loop and not in a task: a process dies with the *thread* that
+    /// started it, and this one lives as long as the worker.
+    fn start(&mut self, slot: SlotNumber) {
+        self.born += 1;
+        let source = Source::Process(slot, self.born);
+        match self.spawner.spawn(slot, self.born, source, &self.inbox, &self.fetcher) {
+            Ok(process) => {
+                if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+                    *place = Some(process);
+                }
+            }
+            Err(error) => self.pending.push_back(Event::SlotDied {
+                slot,
+                kind: FailureKind::Crash,
+                message: format!("cannot start `{}`: {error}", self.spawner.program.display()),
+            }),
+        }
+    }
+
+    fn prepare(&mut self, cell: &CellText) {
+        // A cell that cannot be read needs no files; the slot will say what is
+        // wrong with it.
+        let files = decode_cell(&cell.json).map(|spec| files::of_cell(&spec)).unwrap_or_default();
+        let id = cell.id;
+        if files.is_empty() {
+            self.pending.push_back(Event::CellReady(id));
+            return;
+        }
+        let (fetcher, inbox) = (self.fetcher.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let mut event = Event::CellReady(id);
+            for file in &files {
+                if let Err(message) = fetcher.ensure(file).await {
+                    event = Event::CellFailed { cell: id, message };
+                    break;
+                }
+            }
+            // If nobody listens the worker has ended.
+            let _ = inbox.send((Source::Files, event)).await;
+        });
+    }
+
+    fn measure(&mut self) {
+        let slots = self.slots.iter().flatten().filter_map(|process| process.pid);
+        let processes = std::iter::once(std::process::id()).chain(slots);
+        self.session.set_memory(processes.filter_map(crate::slot::resident).sum());
+    }
+
+    /// Ends connection and slots.
+    async fn finish(&mut self, end: &End) {
+        for process in self.slots.iter_mut().filter_map(Option::take) {
+            process.end().await;
+        }
+        if let Some(link) = self.link.take()
+            && *end != End::AtOnce
+        {
+            link.close(FLUSH).await;
+        }
+    }
+}
+
+/// The report of a task whose file cannot be had.
+fn without_file(lease: common::protocol::LeaseId, message: String) -> Report {
+    let failure = TaskFailure {
+        kind: FailureKind::DataUnavailable,
+        message,
+        telemetry: Telemetry::default(),
+    };
+    Report { lease, outcome: Outcome::Failure(failure) }
+}
