@@ -39,7 +39,8 @@ pub struct BlobFolder(pub PathBuf);
 impl BlobFolder {
     /// Where a content lies, or will.
     pub fn path(&self, sha256: &str) -> PathBuf {
-        self.0.join(Path::new(sha256).file_name().unwrap_or_default())
+        self.0
+            .join(Path::new(sha256).file_name().unwrap_or_default())
     }
 
     /// Whether a content is there.

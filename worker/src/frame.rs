@@ -16,12 +16,15 @@ const HEAD: usize = 4;
 /// `InvalidInput` if it is longer than [`MESSAGE_LIMIT`].
 pub fn encode(message: &impl Message) -> io::Result<Vec<u8>> {
     let length = message.encoded_len();
-    let head = u32::try_from(length).ok().filter(|_| length <= MESSAGE_LIMIT).ok_or_else(|| {
-        io::Error::new(
-            ErrorKind::InvalidInput,
-            format!("a frame of {length} bytes, more than {MESSAGE_LIMIT}"),
-        )
-    })?;
+    let head = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= MESSAGE_LIMIT)
+        .ok_or_else(|| {
+            io::Error::new(
+                ErrorKind::InvalidInput,
+                format!("a frame of {length} bytes, more than {MESSAGE_LIMIT}"),
+            )
+        })?;
     let mut frame = Vec::with_capacity(HEAD + length);
     frame.extend_from_slice(&head.to_le_bytes());
     message.encode_raw(&mut frame);
@@ -91,8 +94,13 @@ mod tests {
 
     #[test]
     fn frames_come_back_one_by_one_and_the_end_is_no_error() {
-        let ready = SlotReady { program_version: "1".into(), numerics_version: 7 };
-        let message = SlotResponse { kind: Some(slot_response::Kind::Ready(ready)) };
+        let ready = SlotReady {
+            program_version: "1".into(),
+            numerics_version: 7,
+        };
+        let message = SlotResponse {
+            kind: Some(slot_response::Kind::Ready(ready)),
+        };
         let mut pipe = Vec::new();
         write(&mut pipe, &message).unwrap();
         write(&mut pipe, &SlotResponse::default()).unwrap();

@@ -1,7 +1,7 @@
 //! Data: named sets, files and generators to the arrays that a network reads.
 //!
 //! The way of a data set: bytes or draws → [`Dataset`] (inputs and targets as
-//! they are, with a content hash) → [`prepare`] (standardised inputs, φ,
+//! they are, with a content hash) → [`prepare()`] (standardised inputs, φ,
 //! targets encoded for the loss). All arithmetic is plain loops in row order,
 //! so the same data give the same bits everywhere.
 //!
@@ -46,6 +46,7 @@ pub use error::{ColumnError, DataError, GeneratorError, PrepareError};
 pub use features::feature_count;
 pub use generate::{defaults, generate};
 pub use named::named;
+pub use npz::{NamedArray, arrays as npz_arrays};
 pub use prepare::{ClassLabels, Facts, Preparation, Prepared, Scale, facts, prepare};
 pub use read::{Format, ReadError, read};
 pub use table::{Cells, MAX_ENTRIES, Table, TableColumn, Texts};

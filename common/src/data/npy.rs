@@ -21,6 +21,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Table, ReadError> {
 
 /// Reads an array whose columns get a name.
 pub(super) fn read_named(name: Option<&str>, bytes: &[u8]) -> Result<Table, ReadError> {
+    let (shape, values) = parse(bytes)?;
+    array(name, &shape, &values)
+}
+
+/// Shape and values, row-major.
+pub(super) fn parse(bytes: &[u8]) -> Result<(Vec<u64>, Vec<f64>), ReadError> {
     let (header, data) = split(bytes)?;
     let number = Number::parse(text_value(header, "descr")?)?;
     let fortran = match word_value(header, "fortran_order")? {
@@ -48,7 +54,7 @@ pub(super) fn read_named(name: Option<&str>, bytes: &[u8]) -> Result<Table, Read
     if fortran {
         values = row_major(&shape, values);
     }
-    array(name, &shape, &values)
+    Ok((shape, values))
 }
 
 /// The header's text, and what follows it.

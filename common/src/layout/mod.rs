@@ -34,8 +34,10 @@
 //! (He et al. 2015 and 2016 for the block, Lin, Chen & Yan 2014 for the global
 //! average). No inner skip is scaled, nothing is normalised.
 
+mod point;
 mod start;
 
+pub use point::{PointError, read_point};
 pub use start::standard_start;
 
 use crate::rng::Purpose;

@@ -308,7 +308,17 @@ impl Sigma {
         arena[..LANES].fill(t);
         let place = |i: usize| Operand::arena(i * LANES, 1);
         let isa = Isa::current();
-        self.apply(isa, &mut arena, place(0), place(1), place(2), Some(place(3)), None, 1, 1);
+        self.apply(
+            isa,
+            &mut arena,
+            place(0),
+            place(1),
+            place(2),
+            Some(place(3)),
+            None,
+            1,
+            1,
+        );
         [arena[LANES], arena[2 * LANES], arena[3 * LANES]]
     }
 

@@ -346,6 +346,7 @@ mod recession {
 
     /// Rows of inequalities c·d ≥ 0 that a direction of recession satisfies,
     /// with the term that a strict one removes; and equalities.
+    #[expect(clippy::type_complexity, reason = "two lists, named above")]
     fn constraints(
         problem: &LinearProblem<'_>,
         face: &Face,

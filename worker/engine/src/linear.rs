@@ -13,7 +13,7 @@
 
 use common::math::Isa;
 use common::math::simd::LANES;
-use common::math::slice::{axpy, dot, max_abs, norm_squared};
+use common::math::slice::{axpy, dot, max_abs};
 use common::spec::Loss;
 
 use crate::kernels::{Aligned, Operand};
@@ -61,8 +61,6 @@ pub struct LinearSolution {
 pub(crate) struct Evaluation {
     /// mean ℓ + ridge.
     pub value: f64,
-    /// mean ℓ.
-    pub loss: f64,
     /// ∂/∂R `[d_y, d]`.
     pub gradient: Vec<f64>,
     /// (1/n)·∂ℓ/∂f `[n, d_y]`.
@@ -169,7 +167,6 @@ impl<'a> LinearProblem<'a> {
         let loss = sum / n as f64;
         Evaluation {
             value: loss + penalty,
-            loss,
             gradient,
             slopes,
             curvatures: unpack(2),
@@ -225,8 +222,10 @@ impl<'a> LinearProblem<'a> {
             .collect();
         let (mut r, iterations) = if self.loss == Loss::Squared {
             (self.least_squares(&scales), 0)
-        } else {
+        } else if self.loss == Loss::CrossEntropy || self.outputs == 1 {
             Newton::run(self, isa, &scales, start)
+        } else {
+            self.one_by_one(isa, &scales, start)
         };
         let mut at = self.evaluate(isa, &r);
         if self.loss == Loss::Squared {
@@ -248,6 +247,28 @@ impl<'a> LinearProblem<'a> {
             gradient_norm: max_abs(&at.gradient),
             iterations,
         }
+    }
+
+    /// Newton for each output alone: they do not interact.
+    fn one_by_one(&self, isa: Isa, scales: &[f64], start: Option<&[f64]>) -> (Vec<f64>, u32) {
+        let column = |m: &[f64], j: usize| -> Vec<f64> {
+            m.iter().skip(j).step_by(self.outputs).copied().collect()
+        };
+        let (mut r, mut iterations) = (Vec::with_capacity(self.outputs * self.width), 0);
+        for j in 0..self.outputs {
+            let mask = self.mask.map(|m| column(m, j));
+            let one = LinearProblem {
+                targets: &column(self.targets, j),
+                mask: mask.as_deref(),
+                outputs: 1,
+                ..*self
+            };
+            let start = start.map(|s| &s[j * self.width..][..self.width]);
+            let (row, count) = Newton::run(&one, isa, scales, start);
+            r.extend(row);
+            iterations = iterations.max(count);
+        }
+        (r, iterations)
     }
 
     fn residual(&self, at: &Evaluation) -> Vec<f64> {
@@ -398,57 +419,121 @@ impl Newton {
             if max_abs(&g) == 0.0 {
                 return (r, iteration);
             }
-            let step = loop {
-                match newton_step(p, &scaled, &at, &g, scales, damping) {
-                    Some(step) => break step,
-                    None => {
-                        damping = if damping == 0.0 {
-                            1e-14
-                        } else {
-                            damping * 100.0
-                        }
-                    }
+            let search = |step: &[f64]| line_search(p, isa, scales, &r, &at, &g, step);
+            let step = damped_step(p, &scaled, &at, &g, scales, &mut damping);
+            let mut found = step.and_then(|step| search(&step));
+            if found.as_ref().is_none_or(|f| f.0 < MAJORIZE)
+                && let Some(curvatures) = majorizer(p, &at)
+                && let Some(step) = separate_step(
+                    &scaled,
+                    &curvatures,
+                    &g,
+                    &scaled_ridge(p, scales),
+                    1e-14,
+                    (p.rows(), d, k),
+                )
+            {
+                let other = search(&step);
+                if let Some(o) = other
+                    && found.as_ref().is_none_or(|f| o.2.value < f.2.value)
+                {
+                    found = Some(o);
                 }
-            };
-            let slope = dot(&g, &step);
-            let mut length = 1.0;
-            let mut moved = false;
-            for _ in 0..60 {
-                let trial: Vec<f64> = r
-                    .iter()
-                    .zip(&step)
-                    .enumerate()
-                    .map(|(i, (r, s))| r + length * (s / scales[i % d]))
-                    .collect();
-                let next = p.evaluate(isa, &trial);
-                let noise = 4.0 * f64::EPSILON * at.value.abs();
-                let falls = next.value <= at.value + 1e-4 * length * slope;
-                // At the end the value has no digits left: the gradient decides.
-                let settles = next.value <= at.value + noise
-                    && scaled_norm(&next.gradient, scales)
-                        < 0.9 * scaled_norm(&at.gradient, scales);
-                if falls && next.value < at.value || settles {
-                    r = trial;
-                    at = next;
-                    moved = true;
-                    break;
-                }
-                length *= 0.5;
             }
-            damping = if moved && length == 1.0 {
-                damping * 0.1
-            } else {
-                damping
+            let Some((length, trial, next)) = found else {
+                return (r, iteration);
             };
+            (r, at) = (trial, next);
+            if length == 1.0 {
+                damping *= 0.1;
+            }
             if damping < 1e-15 {
                 damping = 0.0;
-            }
-            if !moved {
-                return (r, iteration);
             }
         }
         (r, ITERATIONS)
     }
+}
+
+/// Newton steps shortened below this are set beside a majorised one.
+const MAJORIZE: f64 = 0.1;
+
+/// Curvatures of a quadratic that touches the loss at `at` and lies above it,
+/// divided by n as those of an evaluation: ℓ′(e)/e for huber and log cosh
+/// (Huber 1981, §7.8), (σ(f) − ½)/f for logistic (Jaakkola & Jordan 2000), 2
+/// for the squared hinge. They do not vanish where the loss is linear, as its
+/// own curvature does, so a step with them always descends. None for the others.
+fn majorizer(p: &LinearProblem<'_>, at: &Evaluation) -> Option<Vec<f64>> {
+    let weight = 1.0 / p.rows() as f64;
+    let ratio = |slope: f64, e: f64| if e == 0.0 { 1.0 } else { slope / (weight * e) };
+    let value = |i: usize| {
+        let (f, y, slope) = (at.outputs[i], p.targets[i], at.slopes[i]);
+        match p.loss {
+            Loss::Huber { .. } | Loss::LogCosh => Some(ratio(slope, f - y)),
+            Loss::Logistic if f.abs() < 1e-4 => Some(0.25),
+            Loss::Logistic => Some(0.5 * common::math::scalar::tanh(0.5 * f) / f),
+            Loss::SquaredHinge => Some(2.0),
+            Loss::Squared | Loss::CrossEntropy | Loss::Poisson => None,
+        }
+    };
+    let observed = |i: usize| p.mask.is_none_or(|m| m[i] > 0.0);
+    (0..p.targets.len())
+        .map(|i| value(i).map(|c| if observed(i) { weight * c } else { 0.0 }))
+        .collect()
+}
+
+/// A Newton step, damped as far as its factorisation needs; None if that does not help.
+fn damped_step(
+    p: &LinearProblem<'_>,
+    scaled: &[f64],
+    at: &Evaluation,
+    g: &[f64],
+    scales: &[f64],
+    damping: &mut f64,
+) -> Option<Vec<f64>> {
+    while *damping < 1e6 {
+        if let Some(step) = newton_step(p, scaled, at, g, scales, *damping) {
+            return Some(step);
+        }
+        *damping = (*damping * 100.0).max(1e-14);
+    }
+    None
+}
+
+/// The first of 1, ½, ¼, … along `step` (in scaled variables) that lowers the
+/// value enough, or near the end, where the value has no digits left, the
+/// gradient: length, point, evaluation.
+fn line_search(
+    p: &LinearProblem<'_>,
+    isa: Isa,
+    scales: &[f64],
+    r: &[f64],
+    at: &Evaluation,
+    g: &[f64],
+    step: &[f64],
+) -> Option<(f64, Vec<f64>, Evaluation)> {
+    let d = scales.len();
+    let slope = dot(g, step);
+    let noise = 4.0 * f64::EPSILON * at.value.abs();
+    let size = scaled_norm(&at.gradient, scales);
+    let mut length = 1.0;
+    for _ in 0..60 {
+        let trial: Vec<f64> = r
+            .iter()
+            .zip(step)
+            .enumerate()
+            .map(|(i, (r, s))| r + length * (s / scales[i % d]))
+            .collect();
+        let next = p.evaluate(isa, &trial);
+        let falls = next.value <= at.value + 1e-4 * length * slope;
+        let settles =
+            next.value <= at.value + noise && scaled_norm(&next.gradient, scales) < 0.9 * size;
+        if falls && next.value < at.value || settles {
+            return Some((length, trial, next));
+        }
+        length *= 0.5;
+    }
+    None
 }
 
 fn scaled_norm(g: &[f64], scales: &[f64]) -> f64 {
@@ -461,6 +546,15 @@ fn scaled_norm(g: &[f64], scales: &[f64]) -> f64 {
     total.sqrt()
 }
 
+fn scaled_ridge(p: &LinearProblem<'_>, scales: &[f64]) -> Vec<f64> {
+    let ridges = p.ridges();
+    ridges
+        .iter()
+        .zip(scales)
+        .map(|(r, s)| r / (s * s))
+        .collect()
+}
+
 /// −(H + damping)⁻¹ g in scaled coordinates; None when a factorisation fails.
 fn newton_step(
     p: &LinearProblem<'_>,
@@ -471,12 +565,7 @@ fn newton_step(
     damping: f64,
 ) -> Option<Vec<f64>> {
     let size = (p.rows(), p.width, p.outputs);
-    let ridge: Vec<f64> = p
-        .ridges()
-        .iter()
-        .zip(scales)
-        .map(|(r, s)| r / (s * s))
-        .collect();
+    let ridge = scaled_ridge(p, scales);
     let step = if p.loss == Loss::CrossEntropy {
         softmax_step
     } else {

@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 
-use common::canon::reads_seed;
+use common::canon::{DataIdentity, reads_seed};
 use common::data::{self, DataError, Preparation, PrepareError, Prepared};
 use common::layout::{LayoutDims, LayoutError, ParamArray, layout};
 use common::math::Isa;
@@ -47,8 +47,8 @@ impl Threads {
 #[derive(Debug)]
 pub struct Cell {
     spec: Arc<CellSpec>,
+    identity: DataIdentity,
     data: Prepared,
-    table: Option<Array2<f64>>,
     arrays: Vec<ParamArray>,
     problem: Problem,
     isa: Isa,
@@ -118,12 +118,17 @@ impl Cell {
             image: spec.model.image.or(set.image),
             ..spec.model.clone()
         };
-        Self::assemble(spec, model, data, table)
+        let identity = DataIdentity {
+            arrays: set.content_hash(),
+            image: set.image,
+        };
+        Self::assemble(spec, model, identity, data, table)
     }
 
     fn assemble(
         spec: Arc<CellSpec>,
         model: ModelSpec,
+        identity: DataIdentity,
         data: Prepared,
         table: Option<Array2<f64>>,
     ) -> Result<Self, CellError> {
@@ -162,8 +167,8 @@ impl Cell {
         );
         Ok(Self {
             spec,
+            identity,
             data,
-            table,
             arrays,
             problem,
             isa: Isa::current(),
@@ -173,6 +178,11 @@ impl Cell {
     /// The specification.
     pub fn spec(&self) -> &Arc<CellSpec> {
         &self.spec
+    }
+
+    /// What the identities of its tasks need to know of its data.
+    pub fn data_identity(&self) -> &DataIdentity {
+        &self.identity
     }
 
     /// Its data as the network reads them.
@@ -190,8 +200,13 @@ impl Cell {
         &self.problem
     }
 
+    /// The instruction set that its runs use.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// The classical model that the cell is measured against.
-    fn linear(&self) -> LinearProblem<'_> {
+    pub(crate) fn linear(&self) -> LinearProblem<'_> {
         let regularizer = &self.spec.regularizer;
         LinearProblem {
             features: row_major(&self.data.phi),
@@ -224,8 +239,12 @@ impl Cell {
         content: impl Fn(&str) -> Option<&'b [u8]>,
         threads: Threads,
     ) -> Result<Run<'c>, StartError> {
-        let seed = if reads_seed(&self.spec, start) { seed } else { 0 };
-        let theta = start::theta(self, start, seed, content)?;
+        let seed = if reads_seed(&self.spec, start) {
+            seed
+        } else {
+            0
+        };
+        let theta = start::theta(self, start, seed, content, threads)?;
         let stay_in_theta = matches!(
             start,
             Start::Drawn {

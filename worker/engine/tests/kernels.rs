@@ -1,5 +1,10 @@
 //! The kernels against their definition, bit for bit, on every cpu level.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "index by index is the specification"
+)]
+
 use common::math::{CpuLevel, Isa};
 use engine::kernels::{self, LANES, Operand, Product, WIDE};
 

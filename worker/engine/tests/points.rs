@@ -1,5 +1,7 @@
 //! Loss, gradient, Hessian-vector product and extreme eigenvalues at the golden points.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use common::math::Isa;
 use common::spec::{Activation, Body, Loss, Regularizer, Skip};
 use engine::objective::{Arrays, Chart, Objective, Problem};

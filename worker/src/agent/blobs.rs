@@ -36,7 +36,11 @@ enum Trouble {
 
 impl Fetcher {
     pub(super) fn new(client: Client, folder: BlobFolder, seed: u64) -> Self {
-        Self { client, folder, turn: Arc::new(Mutex::new(seed)) }
+        Self {
+            client,
+            folder,
+            turn: Arc::new(Mutex::new(seed)),
+        }
     }
 
     /// Makes a file lie in the folder.
@@ -45,7 +49,10 @@ impl Fetcher {
     /// Why that is not possible, for people.
     pub(super) async fn ensure(&self, file: &FileRef) -> Result<(), String> {
         let about = |why: String| format!("`{}` ({}): {why}", file.path, file.sha256);
-        let id: BlobId = file.sha256.parse().map_err(|_| about("not a SHA-256".to_owned()))?;
+        let id: BlobId = file
+            .sha256
+            .parse()
+            .map_err(|_| about("not a SHA-256".to_owned()))?;
         let name = id.to_string();
         let mut random = self.turn.lock().await;
         let mut attempt = 0;
@@ -65,9 +72,14 @@ impl Fetcher {
     }
 
     async fn download(&self, id: BlobId, name: &str) -> Result<(), Trouble> {
-        let request = wire::FetchBlobRequest { sha256: id.0.to_vec().into() };
+        let request = wire::FetchBlobRequest {
+            sha256: id.0.to_vec().into(),
+        };
         let mut client = self.client.0.clone();
-        let answer = client.fetch_blob(request).await.map_err(|status| trouble(&status))?;
+        let answer = client
+            .fetch_blob(request)
+            .await
+            .map_err(|status| trouble(&status))?;
         let mut chunks = answer.into_inner();
         let part = self.folder.path(&format!("{name}.part"));
         let disk = |error: std::io::Error| Trouble::Final(format!("cannot be stored: {error}"));
@@ -81,9 +93,14 @@ impl Fetcher {
         drop(to);
         let found: [u8; 32] = hash.finalize().into();
         if found != id.0 {
-            return Err(Trouble::Passing(format!("what came has the SHA-256 {}", to_hex(&found))));
+            return Err(Trouble::Passing(format!(
+                "what came has the SHA-256 {}",
+                to_hex(&found)
+            )));
         }
-        tokio::fs::rename(&part, self.folder.path(name)).await.map_err(disk)
+        tokio::fs::rename(&part, self.folder.path(name))
+            .await
+            .map_err(disk)
     }
 }
 

@@ -29,7 +29,11 @@ pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl std::fmt::Debug for Bearer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Bearer(…)" } else { "Bearer(none)" })
+        f.write_str(if self.0.is_some() {
+            "Bearer(…)"
+        } else {
+            "Bearer(none)"
+        })
     }
 }
 
@@ -48,7 +52,9 @@ impl Bearer {
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
         }
         Ok(request)
     }
@@ -97,15 +103,21 @@ impl Link {
             };
             let _ = said(Event::Disconnected(why)).await;
         });
-        Self { number, outbox, task }
+        Self {
+            number,
+            outbox,
+            task,
+        }
     }
 
     /// Queues a message.
     pub(super) fn send(&self, message: WorkerMessage) -> Result<(), String> {
-        self.outbox.try_send(message.into()).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => "the coordinator does not read".to_owned(),
-            mpsc::error::TrySendError::Closed(_) => "the connection is gone".to_owned(),
-        })
+        self.outbox
+            .try_send(message.into())
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => "the coordinator does not read".to_owned(),
+                mpsc::error::TrySendError::Closed(_) => "the connection is gone".to_owned(),
+            })
     }
 
     /// Lets what is queued leave, and ends the connection.
@@ -148,7 +160,11 @@ async fn talk(
                 "the sweep is computed at the numeric level {level}, this worker has {NUMERIC_LEVEL}"
             ));
         }
-        if inbox.send((Source::Link(number), Event::Message(message))).await.is_err() {
+        if inbox
+            .send((Source::Link(number), Event::Message(message)))
+            .await
+            .is_err()
+        {
             return Disconnect::Retry("the worker ends".to_owned());
         }
     }
@@ -185,11 +201,26 @@ mod tests {
 
     #[test]
     fn a_wrong_token_is_not_tried_again_and_a_broken_stream_is() {
-        for code in [Code::Unauthenticated, Code::FailedPrecondition, Code::InvalidArgument] {
-            assert_eq!(ended(&Status::new(code, "no")), Disconnect::Refused("no".into()));
+        for code in [
+            Code::Unauthenticated,
+            Code::FailedPrecondition,
+            Code::InvalidArgument,
+        ] {
+            assert_eq!(
+                ended(&Status::new(code, "no")),
+                Disconnect::Refused("no".into())
+            );
         }
-        for code in [Code::Unavailable, Code::Unknown, Code::Aborted, Code::ResourceExhausted] {
-            assert_eq!(ended(&Status::new(code, "no")), Disconnect::Retry("no".into()));
+        for code in [
+            Code::Unavailable,
+            Code::Unknown,
+            Code::Aborted,
+            Code::ResourceExhausted,
+        ] {
+            assert_eq!(
+                ended(&Status::new(code, "no")),
+                Disconnect::Retry("no".into())
+            );
         }
     }
 

@@ -193,7 +193,8 @@ impl Agent {
         self.pending.push_back(event);
         while let Some(event) = self.pending.pop_front() {
             self.note(&event);
-            let now = Timestamp(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX));
+            let now =
+                Timestamp(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX));
             self.session.step(now, event, &mut effects);
             for effect in effects.drain(..) {
                 if let Some(exit) = self.carry_out(effect) {
@@ -219,7 +220,11 @@ impl Agent {
                 self.complaint.clear();
                 tracing::info!(epoch = welcome.epoch, "welcomed by the coordinator");
             }
-            Event::SlotDied { slot, kind, message } => {
+            Event::SlotDied {
+                slot,
+                kind,
+                message,
+            } => {
                 if let Some(place) = self.slots.get_mut(slot.0 as usize) {
                     *place = None;
                 }
@@ -246,7 +251,8 @@ impl Agent {
                 if let Some(link) = &self.link
                     && let Err(why) = link.send(message)
                 {
-                    self.pending.push_back(Event::Disconnected(Disconnect::Retry(why)));
+                    self.pending
+                        .push_back(Event::Disconnected(Disconnect::Retry(why)));
                 }
             }
             Effect::Disconnect => {
@@ -280,7 +286,10 @@ impl Agent {
     fn start(&mut self, slot: SlotNumber) {
         self.born += 1;
         let source = Source::Process(slot, self.born);
-        match self.spawner.spawn(slot, self.born, source, &self.inbox, &self.fetcher) {
+        match self
+            .spawner
+            .spawn(slot, self.born, source, &self.inbox, &self.fetcher)
+        {
             Ok(process) => {
                 if let Some(place) = self.slots.get_mut(slot.0 as usize) {
                     *place = Some(process);
@@ -297,7 +306,9 @@ impl Agent {
     fn prepare(&mut self, cell: &CellText) {
         // A cell that cannot be read needs no files; the slot will say what is
         // wrong with it.
-        let files = decode_cell(&cell.json).map(|spec| files::of_cell(&spec)).unwrap_or_default();
+        let files = decode_cell(&cell.json)
+            .map(|spec| files::of_cell(&spec))
+            .unwrap_or_default();
         let id = cell.id;
         if files.is_empty() {
             self.pending.push_back(Event::CellReady(id));
@@ -318,9 +329,14 @@ impl Agent {
     }
 
     fn measure(&mut self) {
-        let slots = self.slots.iter().flatten().filter_map(|process| process.pid);
+        let slots = self
+            .slots
+            .iter()
+            .flatten()
+            .filter_map(|process| process.pid);
         let processes = std::iter::once(std::process::id()).chain(slots);
-        self.session.set_memory(processes.filter_map(crate::slot::resident).sum());
+        self.session
+            .set_memory(processes.filter_map(crate::slot::resident).sum());
     }
 
     /// Ends connection and slots.
@@ -343,5 +359,8 @@ fn without_file(lease: common::protocol::LeaseId, message: String) -> Report {
         message,
         telemetry: Telemetry::default(),
     };
-    Report { lease, outcome: Outcome::Failure(failure) }
+    Report {
+        lease,
+        outcome: Outcome::Failure(failure),
+    }
 }

@@ -119,7 +119,12 @@ impl Spawner {
             words: Arc::default(),
         };
         let task = tokio::spawn(keeper.keep(child, from));
-        Ok(SlotProcess { number, pid, requests, task })
+        Ok(SlotProcess {
+            number,
+            pid,
+            requests,
+            task,
+        })
     }
 }
 
@@ -149,7 +154,11 @@ impl Keeper {
         let status = child.wait().await;
         let _ = tokio::time::timeout(DYING, listener).await;
         let (kind, message) = self.obituary(status, heard);
-        let died = Event::SlotDied { slot: self.slot, kind, message };
+        let died = Event::SlotDied {
+            slot: self.slot,
+            kind,
+            message,
+        };
         let _ = self.inbox.send((self.source, died)).await;
     }
 
@@ -168,14 +177,20 @@ impl Keeper {
             };
             match response.kind {
                 Some(slot_response::Kind::Ready(ready)) => {
-                    if ready.program_version != VERSION || ready.numerics_version != NUMERICS_VERSION {
+                    if ready.program_version != VERSION
+                        || ready.numerics_version != NUMERICS_VERSION
+                    {
                         return Err(format!("it is of another build: {}", ready.program_version));
                     }
                     self.say(Event::SlotReady(self.slot)).await;
                 }
                 Some(slot_response::Kind::Reports(batch)) => {
                     let reports = reports_from_wire(batch).map_err(|error| error.to_string())?;
-                    self.say(Event::SlotReports { slot: self.slot, reports }).await;
+                    self.say(Event::SlotReports {
+                        slot: self.slot,
+                        reports,
+                    })
+                    .await;
                 }
                 None => return Err("an answer of an unknown kind".to_owned()),
             }
@@ -214,7 +229,11 @@ impl Keeper {
                 Ok(()) => ready.push(lease),
                 Err(message) => {
                     let reports = vec![without_file(lease.id, message)];
-                    self.say(Event::SlotReports { slot: self.slot, reports }).await;
+                    self.say(Event::SlotReports {
+                        slot: self.slot,
+                        reports,
+                    })
+                    .await;
                 }
             }
         }
@@ -256,7 +275,9 @@ impl Keeper {
             message = format!("{message}: {}", last.join("; "));
         }
         let signal = status.ok().and_then(|status| signal_of(&status));
-        let starved = last.iter().any(|line| line.contains("memory allocation of"));
+        let starved = last
+            .iter()
+            .any(|line| line.contains("memory allocation of"));
         let limited = self.memory.is_some() || container_limits_memory();
         let kind = if starved || heard.is_ok() && signal == Some(9) && limited {
             FailureKind::OutOfMemory

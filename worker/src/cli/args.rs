@@ -9,9 +9,11 @@ use super::settings::Flags;
 /// Computes tasks for a coordinator, or without one.
 #[derive(Debug, Parser)]
 #[command(name = "worker", version, args_conflicts_with_subcommands = true)]
-#[command(after_help = "Every option of the first form can also stand in the file of --config \
+#[command(
+    after_help = "Every option of the first form can also stand in the file of --config \
     (YAML, `slots: 4`) or in the environment (SWEEP_SLOTS=4); flags win over the environment, \
-    the environment over the file.")]
+    the environment over the file."
+)]
 pub struct Cli {
     #[command(flatten)]
     pub(super) join: JoinArgs,
@@ -24,7 +26,7 @@ pub(super) struct JoinArgs {
     #[command(flatten)]
     pub(super) flags: Flags,
     /// Read options from this file.
-    #[arg(long, value_name = "FILE", env = "SWEEP_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Print the options as they come out of file, environment and flags, and end.
     #[arg(long)]

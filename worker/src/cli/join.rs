@@ -1,9 +1,6 @@
 //! `worker --connect URL`: joins a coordinator.
 
-use std::fs::DirBuilder;
 use std::io::{BufRead, Read};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -39,7 +36,7 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         }
         return Ok(Status::Done);
     }
-    start_log(&settings)?;
+    start_log(&settings, args.local)?;
     let Some(url) = &settings.connect else {
         let message = "where is the coordinator? give `--connect URL`, or a command (`--help`)";
         return Err(BadInput(message.to_owned()).into());
@@ -48,23 +45,28 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
     let (token, end) = token(args.local, &settings)?;
     let bearer = match token {
         None => Bearer::NONE,
-        Some(token) => Bearer::new(&token)
-            .ok_or_else(|| BadInput("the token has characters that no header may have".to_owned()))?,
+        Some(token) => Bearer::new(&token).ok_or_else(|| {
+            BadInput("the token has characters that no header may have".to_owned())
+        })?,
     };
-    let folder = PrivateFolder::new()?;
+    // Readable by this user alone, gone with the worker.
+    let folder = tempfile::Builder::new()
+        .prefix("worker-")
+        .tempdir()
+        .context("cannot make a folder for files")?;
     let config = agent::Config {
         endpoint,
         bearer,
         session: session_config(&settings)?,
         program: std::env::current_exe().context("this program cannot find itself")?,
-        blobs: BlobFolder(folder.0.clone()),
+        blobs: BlobFolder(folder.path().to_path_buf()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Messages need little; the cores are for the slots.
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let grace = Duration::from_secs_f64(settings.grace_seconds);
+    let grace = Duration::from_secs_f64(settings.grace);
     let end = runtime.block_on(work(config, args.local, grace, end));
     // What is still open is of no use to anybody.
     runtime.shutdown_background();
@@ -82,7 +84,9 @@ fn settings(args: &JoinArgs) -> anyhow::Result<Settings> {
             Some((name, text))
         }
     };
-    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let file = file
+        .as_ref()
+        .map(|(name, text)| (name.as_str(), text.as_str()));
     let environment = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -95,10 +99,14 @@ fn settings(args: &JoinArgs) -> anyhow::Result<Settings> {
     })
 }
 
-fn start_log(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log)
+fn start_log(settings: &Settings, local: bool) -> anyhow::Result<()> {
+    // A local worker shares the terminal with its coordinator.
+    let default = if local { "warn" } else { "info" };
+    let filter = EnvFilter::try_new(settings.log.as_deref().unwrap_or(default))
         .map_err(|error| BadInput(format!("`log` is no filter: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match settings.log_format {
         LogFormat::Text => log.with_target(false).try_init(),
         LogFormat::Json => log.json().try_init(),
@@ -107,7 +115,11 @@ fn start_log(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn endpoint(url: &str, settings: &Settings) -> anyhow::Result<Endpoint> {
-    let with_scheme = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let with_scheme = if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("http://{url}")
+    };
     let bad = |error: &dyn std::fmt::Display| BadInput(format!("`{url}` is no address: {error}"));
     let mut endpoint = Endpoint::from_shared(with_scheme.clone()).map_err(|error| bad(&error))?;
     if endpoint.uri().host().is_none() {
@@ -115,7 +127,8 @@ fn endpoint(url: &str, settings: &Settings) -> anyhow::Result<Endpoint> {
     }
     if with_scheme.starts_with("https://") {
         let Some(file) = &settings.ca_file else {
-            let message = "an https coordinator needs `ca_file`, the certificate that vouches for it";
+            let message =
+                "an https coordinator needs `ca_file`, the certificate that vouches for it";
             return Err(BadInput(message.to_owned()).into());
         };
         let pem = std::fs::read(file)
@@ -143,13 +156,18 @@ fn token(
     let (end, ends) = oneshot::channel();
     if local {
         let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).context("no token on standard input")?;
-        std::thread::Builder::new().name("coordinator".into()).spawn(move || {
-            let mut rest = [0; 256];
-            // Whatever else comes is not for us; only the end counts.
-            while std::io::stdin().lock().read(&mut rest).is_ok_and(|n| n > 0) {}
-            let _ = end.send(());
-        })?;
+        std::io::stdin()
+            .lock()
+            .read_line(&mut line)
+            .context("no token on standard input")?;
+        std::thread::Builder::new()
+            .name("coordinator".into())
+            .spawn(move || {
+                let mut rest = [0; 256];
+                // Whatever else comes is not for us; only the end counts.
+                while std::io::stdin().lock().read(&mut rest).is_ok_and(|n| n > 0) {}
+                let _ = end.send(());
+            })?;
         let token = line.trim();
         return Ok(((!token.is_empty()).then(|| token.to_owned()), ends));
     }
@@ -158,11 +176,16 @@ fn token(
     let token = match &settings.token_file {
         Some(file) => {
             let text = std::fs::read_to_string(file).map_err(|error| {
-                BadInput(format!("cannot read the token `{}`: {error}", file.display()))
+                BadInput(format!(
+                    "cannot read the token `{}`: {error}",
+                    file.display()
+                ))
             })?;
             Some(text.trim().to_owned())
         }
-        None => std::env::var(TOKEN).ok().map(|token| token.trim().to_owned()),
+        None => std::env::var(TOKEN)
+            .ok()
+            .map(|token| token.trim().to_owned()),
     };
     Ok((token.filter(|token| !token.is_empty()), ends))
 }
@@ -176,8 +199,14 @@ fn session_config(settings: &Settings) -> anyhow::Result<session::Config> {
     let mut seed = [0; 8];
     id.copy_from_slice(&random[..WorkerId::BYTES]);
     seed.copy_from_slice(&random[WorkerId::BYTES..]);
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = settings.name.clone().unwrap_or_else(|| format!("{host}:{}", std::process::id()));
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let name = settings
+        .name
+        .clone()
+        .unwrap_or_else(|| format!("{host}:{}", std::process::id()));
     Ok(session::Config {
         worker: WorkerId(id),
         profile: Profile {
@@ -191,7 +220,7 @@ fn session_config(settings: &Settings) -> anyhow::Result<session::Config> {
             memory_per_slot: settings.slot_memory,
         },
         seed: u64::from_le_bytes(seed),
-        grace: Duration::from_secs_f64(settings.grace_seconds),
+        grace: Duration::from_secs_f64(settings.grace),
     })
 }
 
@@ -236,34 +265,6 @@ fn conclude(end: End, interrupted: bool) -> anyhow::Result<Status> {
         End::Session(Exit::Refused(why)) => {
             Err(BadInput(format!("the coordinator refuses this worker: {why}")).into())
         }
-        End::Session(Exit::NoSlots(why)) => {
-            Err(anyhow::anyhow!("no slot can be started: {why}"))
-        }
-    }
-}
-
-/// A folder that only this user may read, gone with the worker.
-#[derive(Debug)]
-struct PrivateFolder(PathBuf);
-
-impl PrivateFolder {
-    fn new() -> anyhow::Result<Self> {
-        let mut random = [0; 8];
-        std::fs::File::open("/dev/urandom").and_then(|mut from| from.read_exact(&mut random))?;
-        let name = format!("worker-{}", common::ids::to_hex(&random));
-        let path = std::env::temp_dir().join(name);
-        // Fails if there is something of that name already.
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("cannot make the folder `{}`", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PrivateFolder {
-    fn drop(&mut self) {
-        // Left behind at worst: a folder of the system's temporary ones.
-        let _ = std::fs::remove_dir_all(&self.0);
+        End::Session(Exit::NoSlots(why)) => Err(anyhow::anyhow!("no slot can be started: {why}")),
     }
 }

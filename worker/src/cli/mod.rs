@@ -78,7 +78,9 @@ pub fn main() -> ExitCode {
 fn complain(error: &anyhow::Error) -> ExitCode {
     let mut to = std::io::stderr();
     let colours = to.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let mistakes = error.chain().find_map(|cause| cause.downcast_ref::<Mistakes>());
+    let mistakes = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Mistakes>());
     // Nowhere to complain about complaints.
     let _ = match mistakes {
         Some(mistakes) => write!(to, "{}", mistakes.render(colours)),

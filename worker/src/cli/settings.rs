@@ -22,7 +22,7 @@ const KEYS: [&str; 10] = [
     "token_file",
     "ca_file",
     "slot_memory",
-    "grace_seconds",
+    "grace",
     "log",
     "log_format",
 ];
@@ -53,8 +53,8 @@ pub struct Flags {
     pub slot_memory: Option<u64>,
     /// Seconds that running tasks have to end when the worker leaves [default: 25].
     #[arg(long, value_name = "S")]
-    pub grace_seconds: Option<f64>,
-    /// What to log, for example `debug` or `worker=debug` [default: info].
+    pub grace: Option<f64>,
+    /// What to log, for example `debug` or `worker=debug` [default: info, with --local warn].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
     /// How to log.
@@ -89,9 +89,9 @@ pub struct Settings {
     /// Memory of one slot, bytes.
     pub slot_memory: Option<u64>,
     /// Seconds to leave in; below Kubernetes' usual 30.
-    pub grace_seconds: f64,
-    /// Filter of the log.
-    pub log: String,
+    pub grace: f64,
+    /// Filter of the log; `info`, for a local worker `warn`, if not given.
+    pub log: Option<String>,
     /// Form of the log.
     pub log_format: LogFormat,
 }
@@ -143,7 +143,7 @@ pub fn resolve(
         ("token_file", text(&flags.token_file)),
         ("ca_file", text(&flags.ca_file)),
         ("slot_memory", flags.slot_memory.map(Setting::from)),
-        ("grace_seconds", flags.grace_seconds.map(Setting::from)),
+        ("grace", flags.grace.map(Setting::from)),
         ("log", text(&flags.log)),
         ("log_format", format.map(|f| Setting::from(f.get_name()))),
     ] {
@@ -151,8 +151,14 @@ pub fn resolve(
             .set_override_option(key, value)
             .map_err(|error| SettingsError::Values(vec![error.to_string()]))?;
     }
-    let merged = builder.build().map_err(|e| SettingsError::Values(vec![e.to_string()]))?;
-    Reader { config: merged, mistakes: Vec::new() }.settings(cores)
+    let merged = builder
+        .build()
+        .map_err(|e| SettingsError::Values(vec![e.to_string()]))?;
+    Reader {
+        config: merged,
+        mistakes: Vec::new(),
+    }
+    .settings(cores)
 }
 
 fn variable(key: &str) -> String {
@@ -167,18 +173,23 @@ struct Reader {
 
 impl Reader {
     fn settings(mut self, cores: u32) -> Result<Settings, SettingsError> {
-        let threads = self.whole("threads", u64::from(u32::MAX)).map_or(1, |x| x as u32);
+        let threads = self
+            .whole("threads", u64::from(u32::MAX))
+            .map_or(1, |x| x as u32);
         let slots = self.whole("slots", 4096).map(|x| x as u32);
-        let grace = self.get("grace_seconds", Config::get_float).unwrap_or(25.0);
+        let grace = self.get("grace", Config::get_float).unwrap_or(25.0);
         if !(grace.is_finite() && (0.0..=86_400.0).contains(&grace)) {
-            self.mistakes.push(format!("`grace_seconds` must be from 0 to 86400, found {grace}"));
+            self.mistakes
+                .push(format!("`grace` must be from 0 to 86400, found {grace}"));
         }
         let format = self.get("log_format", Config::get_string);
         let log_format = match format.as_deref() {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
             Some(other) => {
-                self.mistakes.push(format!("`log_format` must be `text` or `json`, found `{other}`"));
+                self.mistakes.push(format!(
+                    "`log_format` must be `text` or `json`, found `{other}`"
+                ));
                 LogFormat::Text
             }
         };
@@ -187,17 +198,27 @@ impl Reader {
             slots: slots.unwrap_or((cores / threads).max(1)),
             threads,
             name: self.get("name", Config::get_string),
-            token_file: self.get("token_file", Config::get_string).map(PathBuf::from),
+            token_file: self
+                .get("token_file", Config::get_string)
+                .map(PathBuf::from),
             ca_file: self.get("ca_file", Config::get_string).map(PathBuf::from),
             slot_memory: self.whole("slot_memory", i64::MAX as u64),
-            grace_seconds: grace,
-            log: self.get("log", Config::get_string).unwrap_or_else(|| "info".to_owned()),
+            grace: grace,
+            log: self.get("log", Config::get_string),
             log_format,
         };
-        if self.mistakes.is_empty() { Ok(settings) } else { Err(SettingsError::Values(self.mistakes)) }
+        if self.mistakes.is_empty() {
+            Ok(settings)
+        } else {
+            Err(SettingsError::Values(self.mistakes))
+        }
     }
 
-    fn get<T>(&mut self, key: &str, read: impl Fn(&Config, &str) -> Result<T, ConfigError>) -> Option<T> {
+    fn get<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&Config, &str) -> Result<T, ConfigError>,
+    ) -> Option<T> {
         match read(&self.config, key) {
             Ok(value) => Some(value),
             Err(ConfigError::NotFound(_)) => None,
@@ -214,7 +235,8 @@ impl Reader {
         match u64::try_from(found) {
             Ok(x) if (1..=most).contains(&x) => Some(x),
             _ => {
-                self.mistakes.push(format!("`{key}` must be from 1 to {most}, found {found}"));
+                self.mistakes
+                    .push(format!("`{key}` must be from 1 to {most}, found {found}"));
                 None
             }
         }
@@ -235,8 +257,8 @@ impl Settings {
             ("token_file", path(&self.token_file)),
             ("ca_file", path(&self.ca_file)),
             ("slot_memory", self.slot_memory.map(|x| x.to_string())),
-            ("grace_seconds", Some(self.grace_seconds.to_string())),
-            ("log", Some(text(&self.log))),
+            ("grace", Some(self.grace.to_string())),
+            ("log", self.log.as_deref().map(text)),
             ("log_format", format.map(|f| f.get_name().to_owned())),
         ];
         rows.iter().fold(String::new(), |mut out, (key, value)| {
@@ -258,8 +280,14 @@ fn check_file(name: &str, text: &str) -> Result<(), Mistakes> {
         }
     }
     if diagnostics.has_errors() {
-        let source = Source { name: name.to_owned(), text: text.to_owned() };
-        return Err(Mistakes { source, diagnostics });
+        let source = Source {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        };
+        return Err(Mistakes {
+            source,
+            diagnostics,
+        });
     }
     Ok(())
 }
@@ -279,7 +307,9 @@ impl Format for Yaml {
         let map = node.as_ref().and_then(Node::as_map);
         let entries = map.into_iter().flatten();
         let values = entries.filter(|entry| entry.value.value != Value::Null);
-        Ok(values.map(|entry| (entry.key.clone(), setting(uri, &entry.value))).collect())
+        Ok(values
+            .map(|entry| (entry.key.clone(), setting(uri, &entry.value)))
+            .collect())
     }
 }
 
@@ -296,9 +326,13 @@ fn setting(uri: Option<&String>, node: &Node) -> Setting {
         Value::Int(x) => ValueKind::I128(*x),
         Value::Float(x) => ValueKind::Float(*x),
         Value::Str(x) => ValueKind::String(x.clone()),
-        Value::Seq(items) => ValueKind::Array(items.iter().map(|item| setting(uri, item)).collect()),
+        Value::Seq(items) => {
+            ValueKind::Array(items.iter().map(|item| setting(uri, item)).collect())
+        }
         Value::Map(map) => ValueKind::Table(
-            map.into_iter().map(|entry| (entry.key.clone(), setting(uri, &entry.value))).collect(),
+            map.into_iter()
+                .map(|entry| (entry.key.clone(), setting(uri, &entry.value)))
+                .collect(),
         ),
     };
     Setting::new(uri, kind)
@@ -309,7 +343,10 @@ mod tests {
     use super::*;
 
     fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -320,39 +357,67 @@ mod tests {
             ("SWEEP_NAME", "environment"),
             ("SWEEP_LISTEN", "the coordinator's"),
         ]);
-        let flags = Flags { slots: Some(4), ..Flags::default() };
+        let flags = Flags {
+            slots: Some(4),
+            ..Flags::default()
+        };
         let found = resolve(Some(("w.yaml", file)), &variables, &flags, 8).unwrap();
         assert_eq!((found.slots, found.threads), (4, 2));
-        assert_eq!((found.name.as_deref(), found.log.as_str()), (Some("environment"), "debug"));
-        assert_eq!((found.grace_seconds, found.connect), (25.0, None));
+        assert_eq!(
+            (found.name.as_deref(), found.log.as_deref()),
+            (Some("environment"), Some("debug"))
+        );
+        assert_eq!((found.grace, found.connect), (25.0, None));
     }
 
     #[test]
     fn slots_fill_the_cores_with_their_threads() {
         let slots = |threads, cores| {
-            let flags = Flags { threads, ..Flags::default() };
-            resolve(None, &BTreeMap::new(), &flags, cores).unwrap().slots
+            let flags = Flags {
+                threads,
+                ..Flags::default()
+            };
+            resolve(None, &BTreeMap::new(), &flags, cores)
+                .unwrap()
+                .slots
         };
-        assert_eq!([slots(None, 8), slots(Some(3), 8), slots(Some(16), 8)], [8, 2, 1]);
+        assert_eq!(
+            [slots(None, 8), slots(Some(3), 8), slots(Some(16), 8)],
+            [8, 2, 1]
+        );
     }
 
     #[test]
     fn every_bad_value_is_named_and_unknown_keys_are_shown_in_their_place() {
-        let variables = environment(&[("SWEEP_SLOTS", "0"), ("SWEEP_GRACE_SECONDS", "soon")]);
-        let flags = Flags { threads: Some(0), ..Flags::default() };
-        let error = resolve(None, &variables, &flags, 1).unwrap_err().to_string();
-        for key in ["slots", "threads", "grace_seconds"] {
+        let variables = environment(&[("SWEEP_SLOTS", "0"), ("SWEEP_GRACE", "soon")]);
+        let flags = Flags {
+            threads: Some(0),
+            ..Flags::default()
+        };
+        let error = resolve(None, &variables, &flags, 1)
+            .unwrap_err()
+            .to_string();
+        for key in ["slots", "threads", "grace"] {
             assert!(error.contains(&format!("`{key}`")), "{error}");
         }
         let file = Some(("w.yaml", "slotz: 2\nsolts: 3\n"));
-        let error = resolve(file, &BTreeMap::new(), &Flags::default(), 1).unwrap_err().to_string();
-        assert!(error.contains("w.yaml:1:1") && error.contains("did you mean `slots`"), "{error}");
+        let error = resolve(file, &BTreeMap::new(), &Flags::default(), 1)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("w.yaml:1:1") && error.contains("did you mean `slots`"),
+            "{error}"
+        );
         assert!(error.contains("w.yaml:2:1"), "{error}");
     }
 
     #[test]
     fn what_is_printed_reads_back() {
-        let flags = Flags { name: Some("a: \"b\"".into()), slot_memory: Some(5), ..Flags::default() };
+        let flags = Flags {
+            name: Some("a: \"b\"".into()),
+            slot_memory: Some(5),
+            ..Flags::default()
+        };
         let found = resolve(None, &BTreeMap::new(), &flags, 3).unwrap();
         let text = found.to_yaml();
         let again = resolve(Some(("w", &text)), &BTreeMap::new(), &Flags::default(), 1).unwrap();

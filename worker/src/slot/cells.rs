@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use common::canon::{CellIdentity, DataIdentity, baseline_id};
-use common::data::{self, DataError};
+use common::canon::{CellIdentity, baseline_id};
+use common::data::DataError;
 use common::decode::decode_cell;
-use common::ids::{BaselineId, CellId};
+use common::ids::BaselineId;
 use common::protocol::{CellText, FailureKind};
-use common::spec::CellSpec;
 use engine::task::{Cell, CellError};
 
 use super::Failed;
@@ -17,8 +16,6 @@ use crate::files::{self, BlobFolder, Contents};
 const KEPT: usize = 32;
 /// Numbers of the data of the cells that are kept beside the newest, at most.
 const KEPT_NUMBERS: usize = 1 << 25;
-/// Data sets whose identity is remembered.
-const KNOWN_DATA: usize = 256;
 
 /// A cell that can be computed, and who it is.
 #[derive(Debug)]
@@ -36,15 +33,15 @@ pub struct ReadyCell {
 pub struct Cells {
     blobs: BlobFolder,
     kept: Vec<Arc<ReadyCell>>,
-    /// By the JSON of what is loaded: cells that differ in their networks
-    /// share data, and hashing those again would cost more than a small run.
-    data: Vec<(String, DataIdentity)>,
 }
 
 impl Cells {
     /// Nothing kept yet; files are read from `blobs`.
     pub fn new(blobs: BlobFolder) -> Self {
-        Self { blobs, kept: Vec::new(), data: Vec::new() }
+        Self {
+            blobs,
+            kept: Vec::new(),
+        }
     }
 
     /// The folder of files.
@@ -58,7 +55,11 @@ impl Cells {
     /// [`Failed`]: it cannot be read, its data are not there, or it is another
     /// cell than it says.
     pub fn get(&mut self, text: &CellText) -> Result<Arc<ReadyCell>, Failed> {
-        if let Some(at) = self.kept.iter().position(|ready| ready.identity.id() == text.id) {
+        if let Some(at) = self
+            .kept
+            .iter()
+            .position(|ready| ready.identity.id() == text.id)
+        {
             let ready = self.kept.remove(at);
             self.kept.push(Arc::clone(&ready));
             return Ok(ready);
@@ -69,31 +70,29 @@ impl Cells {
         Ok(ready)
     }
 
-    fn prepare(&mut self, text: &CellText) -> Result<ReadyCell, Failed> {
-        let invalid = |message: String| Failed { kind: FailureKind::InvalidTask, message };
+    fn prepare(&self, text: &CellText) -> Result<ReadyCell, Failed> {
+        let invalid = |message: String| Failed {
+            kind: FailureKind::InvalidTask,
+            message,
+        };
         let spec = decode_cell(&text.json).map_err(|mistakes| invalid(mistakes.to_string()))?;
         let contents = Contents::read(&self.blobs, &files::of_cell(&spec));
-        let data = self.data_identity(&spec, &contents)?;
-        let identity = CellIdentity::new(&spec, &data).map_err(|e| invalid(e.to_string()))?;
-        if identity.id() != text.id {
-            return Err(mismatch("cell", &CellId::to_string(&text.id), &identity.id().to_string()));
-        }
-        let baseline = baseline_id(&spec, &data);
         let cell = Cell::new(spec, |sha256| contents.get(sha256)).map_err(cell_failed)?;
-        Ok(ReadyCell { cell, identity, baseline })
-    }
-
-    fn data_identity(&mut self, spec: &CellSpec, contents: &Contents) -> Result<DataIdentity, Failed> {
-        let key = serde_json::to_string(&spec.data).unwrap_or_default();
-        if let Some((_, known)) = self.data.iter().find(|(text, _)| *text == key) {
-            return Ok(*known);
+        let (spec, data) = (cell.spec(), cell.data_identity());
+        let identity = CellIdentity::new(spec, data).map_err(|e| invalid(e.to_string()))?;
+        if identity.id() != text.id {
+            return Err(mismatch(
+                "cell",
+                &text.id.to_string(),
+                &identity.id().to_string(),
+            ));
         }
-        let identity = load_identity(spec, contents).map_err(data_failed)?;
-        if self.data.len() >= KNOWN_DATA {
-            self.data.remove(0);
-        }
-        self.data.push((key, identity));
-        Ok(identity)
+        let baseline = baseline_id(spec, data);
+        Ok(ReadyCell {
+            cell,
+            identity,
+            baseline,
+        })
     }
 
     /// Forgets what was used longest ago. The newest stays, however large.
@@ -112,15 +111,6 @@ impl Cells {
     }
 }
 
-/// What identities need to know of a cell's data.
-///
-/// # Errors
-/// When the data cannot be loaded.
-pub(crate) fn load_identity(spec: &CellSpec, contents: &Contents) -> Result<DataIdentity, DataError> {
-    let set = data::load(&spec.data, |sha256| contents.get(sha256))?;
-    Ok(DataIdentity { arrays: set.content_hash(), image: set.image })
-}
-
 /// Worker and coordinator disagree about who something is.
 pub(super) fn mismatch(what: &str, said: &str, computed: &str) -> Failed {
     Failed {
@@ -135,12 +125,18 @@ pub(super) fn data_failed(error: DataError) -> Failed {
         DataError::NoContent { .. } => FailureKind::DataUnavailable,
         _ => FailureKind::InvalidTask,
     };
-    Failed { kind, message: error.to_string() }
+    Failed {
+        kind,
+        message: error.to_string(),
+    }
 }
 
 fn cell_failed(error: CellError) -> Failed {
     match error {
         CellError::Data(error) => data_failed(error),
-        error => Failed { kind: FailureKind::InvalidTask, message: error.to_string() },
+        error => Failed {
+            kind: FailureKind::InvalidTask,
+            message: error.to_string(),
+        },
     }
 }

@@ -9,7 +9,9 @@ use common::canon::StartIdentity;
 use common::decode::decode_start;
 use common::ids::TaskId;
 use common::pb::encode_evidence;
-use common::protocol::{CellText, FailureKind, HandBack, Lease, Outcome, SolvedBaseline, TaskResult, Work};
+use common::protocol::{
+    CellText, FailureKind, HandBack, Lease, Outcome, SolvedBaseline, TaskResult, Work,
+};
 use common::record::{Evidence, Telemetry};
 use engine::StartError;
 use engine::run::Progress;
@@ -57,9 +59,12 @@ pub fn compute(
     pause: &mut dyn FnMut() -> bool,
 ) -> Result<Outcome, Failed> {
     let computing = AssertUnwindSafe(|| match &lease.work {
-        Work::Run { cell, seed, start, baseline } => {
-            run(cells, lease, (cell, *seed, start, baseline), threads, pause)
-        }
+        Work::Run {
+            cell,
+            seed,
+            start,
+            baseline,
+        } => run(cells, lease, (cell, *seed, start, baseline), threads, pause),
         Work::Baseline { cell } => solve(cells, lease.id.task, cell),
         Work::Noop { seed, microseconds } => Ok(noop(*seed, *microseconds, pause)),
     });
@@ -69,13 +74,21 @@ pub fn compute(
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Failed {
-    let remembered = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let remembered = LAST_PANIC
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     let own = || {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         text.or_else(|| panic.downcast_ref::<String>().cloned())
     };
-    let message = remembered.or_else(own).unwrap_or_else(|| "a panic without words".to_owned());
-    Failed { kind: FailureKind::Panic, message }
+    let message = remembered
+        .or_else(own)
+        .unwrap_or_else(|| "a panic without words".to_owned());
+    Failed {
+        kind: FailureKind::Panic,
+        message,
+    }
 }
 
 fn result(evidence: &Evidence, theta: Vec<f64>) -> Outcome {
@@ -101,18 +114,28 @@ fn run(
     threads: usize,
     pause: &mut dyn FnMut() -> bool,
 ) -> Result<Outcome, Failed> {
-    let invalid = |message: String| Failed { kind: FailureKind::InvalidTask, message };
+    let invalid = |message: String| Failed {
+        kind: FailureKind::InvalidTask,
+        message,
+    };
     let ready = cells.get(text)?;
     let start = decode_start(start).map_err(|mistakes| invalid(mistakes.to_string()))?;
     let identity = StartIdentity::new(&start).map_err(|error| invalid(error.to_string()))?;
     is_task(lease.id.task, ready.identity.task(&identity, seed))?;
     if baseline.id != ready.baseline {
-        return Err(mismatch("baseline", &baseline.id.to_string(), &ready.baseline.to_string()));
+        return Err(mismatch(
+            "baseline",
+            &baseline.id.to_string(),
+            &ready.baseline.to_string(),
+        ));
     }
     let (outputs, features) = (ready.cell.data().y.ncols(), ready.cell.data().phi.ncols());
     let given = (baseline.evidence.outputs, baseline.evidence.features);
     if given != (outputs, features) {
-        let message = format!("the baseline is {given:?}, the cell needs {:?}", (outputs, features));
+        let message = format!(
+            "the baseline is {given:?}, the cell needs {:?}",
+            (outputs, features)
+        );
         return Err(invalid(message));
     }
     let file = files::of_start(&start).cloned();
@@ -128,9 +151,10 @@ fn run(
         tracing::warn!(task = %lease.id, "a checkpoint is of another program; begun anew");
     }
     match run.advance(pause) {
-        Progress::Finished(finished) => {
-            Ok(result(&Evidence::Run(Box::new(finished.evidence)), finished.theta))
-        }
+        Progress::Finished(finished) => Ok(result(
+            &Evidence::Run(Box::new(finished.evidence)),
+            finished.theta,
+        )),
         Progress::Paused => Ok(Outcome::HandBack(HandBack {
             checkpoint: Some(run.checkpoint().into()),
             evaluations: run.work().evaluations,
@@ -141,8 +165,10 @@ fn run(
 fn start_failed(error: StartError) -> Failed {
     match error {
         StartError::Data(error) => data_failed(error),
-        #[allow(unreachable_patterns, reason = "the engine's list may grow")]
-        error => Failed { kind: FailureKind::InvalidTask, message: error.to_string() },
+        error => Failed {
+            kind: FailureKind::InvalidTask,
+            message: error.to_string(),
+        },
     }
 }
 
@@ -152,7 +178,10 @@ fn solve(cells: &mut Cells, task: TaskId, text: &CellText) -> Result<Outcome, Fa
     let evidence = ready.cell.baseline();
     if !evidence.value.is_finite() {
         let message = format!("the baseline's value is {}", evidence.value);
-        return Err(Failed { kind: FailureKind::InvalidTask, message });
+        return Err(Failed {
+            kind: FailureKind::InvalidTask,
+            message,
+        });
     }
     Ok(result(&Evidence::Baseline(Box::new(evidence)), Vec::new()))
 }

@@ -26,8 +26,8 @@ use common::protocol::{HandBack, Lease, LeaseId, Outcome, Report, TaskFailure, W
 use crate::files::BlobFolder;
 use crate::frame;
 
-pub use compute::{Failed, compute};
 pub use cells::{Cells, ReadyCell};
+pub use compute::{Failed, compute};
 use queue::Queue;
 use telemetry::Meter;
 pub(crate) use telemetry::resident;
@@ -67,14 +67,16 @@ pub fn run(config: &Config) -> io::Result<()> {
     send(&answers, slot_response::Kind::Ready(ready))?;
     let queue = Arc::new(Queue::default());
     let (to, hand_back) = (Arc::clone(&queue), Arc::clone(&answers));
-    std::thread::Builder::new().name("requests".into()).spawn(move || {
-        let why = listen(&to, &hand_back);
-        if let Err(error) = &why {
-            tracing::error!(%error, "a slot does not understand its worker");
-        }
-        // Whatever is being computed, nobody waits for it.
-        std::process::exit(i32::from(why.is_err()));
-    })?;
+    std::thread::Builder::new()
+        .name("requests".into())
+        .spawn(move || {
+            let why = listen(&to, &hand_back);
+            if let Err(error) = &why {
+                tracing::error!(%error, "a slot does not understand its worker");
+            }
+            // Whatever is being computed, nobody waits for it.
+            std::process::exit(i32::from(why.is_err()));
+        })?;
     compute::remember_panics();
     work(config, &queue, &answers)
 }
@@ -88,7 +90,10 @@ fn protect(memory: Option<u64>) {
         // exhausted what the reading thread needs.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
         if memory.is_some() {
-            let limit = Rlimit { current: memory, maximum: memory };
+            let limit = Rlimit {
+                current: memory,
+                maximum: memory,
+            };
             if let Err(error) = setrlimit(Resource::Data, limit) {
                 tracing::warn!(%error, "a slot's memory is not limited");
             }
@@ -111,7 +116,10 @@ fn answer(answers: &Answers, reports: Vec<Report>) -> io::Result<()> {
         return Ok(());
     }
     let reports = reports.into_iter().map(Into::into).collect();
-    send(answers, slot_response::Kind::Reports(wire::ReportBatch { reports }))
+    send(
+        answers,
+        slot_response::Kind::Reports(wire::ReportBatch { reports }),
+    )
 }
 
 /// Reads requests until there are no more.
@@ -127,9 +135,18 @@ fn listen(queue: &Queue, answers: &Answers) -> anyhow::Result<()> {
                     // What has not begun goes back at once: whoever asks has
                     // another place for it.
                     if let Some(lease) = queue.stop(id.task) {
-                        let back = HandBack { checkpoint: lease.checkpoint, evaluations: 0 };
+                        let back = HandBack {
+                            checkpoint: lease.checkpoint,
+                            evaluations: 0,
+                        };
                         let outcome = Outcome::HandBack(back);
-                        answer(answers, vec![Report { lease: lease.id, outcome }])?;
+                        answer(
+                            answers,
+                            vec![Report {
+                                lease: lease.id,
+                                outcome,
+                            }],
+                        )?;
                     }
                 }
             }
@@ -152,7 +169,8 @@ fn work(config: &Config, queue: &Queue, answers: &Answers) -> io::Result<()> {
                 queue.next()
             }
         };
-        let tiny = matches!(lease.work, Work::Noop { microseconds, .. } if microseconds <= SHORT_NOOP);
+        let tiny =
+            matches!(lease.work, Work::Noop { microseconds, .. } if microseconds <= SHORT_NOOP);
         if !tiny || oldest.elapsed() >= COMPANY || reports.len() >= ANSWERS {
             answer(answers, std::mem::take(&mut reports))?;
         }
@@ -188,9 +206,14 @@ fn execute(config: &Config, cells: &mut Cells, queue: &Queue, lease: &Lease) -> 
             Outcome::HandBack(back)
         }
         Ok(other) => other,
-        Err(Failed { kind, message }) => {
-            Outcome::Failure(TaskFailure { kind, message, telemetry })
-        }
+        Err(Failed { kind, message }) => Outcome::Failure(TaskFailure {
+            kind,
+            message,
+            telemetry,
+        }),
     };
-    Report { lease: lease.id, outcome }
+    Report {
+        lease: lease.id,
+        outcome,
+    }
 }

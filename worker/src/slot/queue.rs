@@ -67,7 +67,10 @@ impl Queue {
             if let Some(lease) = begin(&mut state) {
                 return lease;
             }
-            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .arrived
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -86,9 +89,19 @@ mod tests {
 
     fn lease(byte: u8, attempt: u64) -> Lease {
         Lease {
-            id: LeaseId { task: TaskId([byte; 32]), attempt: Attempt(attempt) },
-            place: Place { sweep: SweepNumber(1), position: 0, baseline: false },
-            work: Work::Noop { seed: 0, microseconds: 0 },
+            id: LeaseId {
+                task: TaskId([byte; 32]),
+                attempt: Attempt(attempt),
+            },
+            place: Place {
+                sweep: SweepNumber(1),
+                position: 0,
+                baseline: false,
+            },
+            work: Work::Noop {
+                seed: 0,
+                microseconds: 0,
+            },
             checkpoint: None,
         }
     }

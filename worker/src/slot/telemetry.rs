@@ -14,7 +14,10 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn start() -> Self {
-        Self { began: Instant::now(), cpu: cpu_seconds() }
+        Self {
+            began: Instant::now(),
+            cpu: cpu_seconds(),
+        }
     }
 
     pub(super) fn read(&self) -> Telemetry {

@@ -343,6 +343,7 @@ unsafe fn narrow_tile<S: Simd, const R: usize, const K: usize>(
             for (r, v) in ls.iter_mut().enumerate() {
                 *v = s.load_ptr(l.add(r * LANES));
             }
+            #[expect(clippy::needless_range_loop, reason = "k runs over columns of acc")]
             for k in 0..K {
                 let xv = s.load_ptr(x.add(k * LANES));
                 for r in 0..R {

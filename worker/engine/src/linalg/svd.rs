@@ -1,6 +1,6 @@
 //! Singular values and vectors of small matrices.
 
-use common::math::slice::{dot, norm_squared};
+use common::math::slice::{axpy, dot, norm_squared};
 
 /// A = Σ σ_k u_k v_kᵀ for a `[rows, cols]` matrix with rows ≤ cols.
 ///
@@ -72,6 +72,27 @@ impl Svd {
             left: sorted_left,
             right,
         }
+    }
+
+    /// X of least norm that minimises ‖A X − B‖; B is `[rows, n]`, X `[cols, n]`, row-major.
+    ///
+    /// Singular values below 1e-12 of the largest count as 0.
+    pub fn solve(&self, b: &[f64], n: usize) -> Vec<f64> {
+        let rows = self.values.len();
+        let cols = self.right.len() / rows.max(1);
+        let cut = 1e-12 * self.values.first().copied().unwrap_or(0.0);
+        let mut x = vec![0.0; cols * n];
+        let mut projected = vec![0.0; n];
+        for (k, sigma) in self.values.iter().enumerate().filter(|v| *v.1 > cut) {
+            projected.fill(0.0);
+            for (i, u) in self.left[k * rows..][..rows].iter().enumerate() {
+                axpy(u / sigma, &b[i * n..][..n], &mut projected);
+            }
+            for (j, v) in self.right[k * cols..][..cols].iter().enumerate() {
+                axpy(*v, &projected, &mut x[j * n..][..n]);
+            }
+        }
+        x
     }
 }
 

@@ -39,7 +39,12 @@ impl Entries {
         let mut len = 0;
         for (src, dst) in problem.program.activation_buffers() {
             let size = problem.program.buffer_size(src);
-            parts.push(Part { src, dst, size, first: len });
+            parts.push(Part {
+                src,
+                dst,
+                size,
+                first: len,
+            });
             len += n * size;
         }
         Self { parts, len }
@@ -83,6 +88,8 @@ pub struct Evaluator<'p> {
     point: Vec<f64>,
     /// Soft slopes at kinks, per block; empty when there are none.
     patches: Vec<Vec<Patch>>,
+    /// Products leave out the network's own second derivatives.
+    gauss_newton: bool,
 }
 
 impl<'p> Evaluator<'p> {
@@ -96,6 +103,7 @@ impl<'p> Evaluator<'p> {
             linear: Vec::new(),
             point: Vec::new(),
             patches: vec![Vec::new(); problem.blocks.len()],
+            gauss_newton: false,
         }
     }
 
@@ -107,6 +115,12 @@ impl<'p> Evaluator<'p> {
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// From the next [`Evaluator::linearize`] on, products are those of the
+    /// generalised Gauss–Newton matrix Jᵀ ℓ″ J (Schraudolph 2002) or of the Hessian.
+    pub(crate) fn set_gauss_newton(&mut self, yes: bool) {
+        self.gauss_newton = yes;
     }
 
     fn workspace(problem: &Problem, slot: &mut Workspace, full: bool) {
@@ -141,7 +155,11 @@ impl<'p> Evaluator<'p> {
         let run = |b: usize, w: &mut Workspace, out: &mut [f64]| -> f64 {
             Self::workspace(problem, w, full);
             let input = problem.input(&problem.blocks[b]);
-            let layout = if full { &problem.full_layout } else { &problem.gradient_layout };
+            let layout = if full {
+                &problem.full_layout
+            } else {
+                &problem.gradient_layout
+            };
             let patches: &Patches = &patches[b];
             let p = &problem.program;
             let loss = p.forward(
@@ -222,7 +240,10 @@ impl<'p> Evaluator<'p> {
     /// # Panics
     /// If nothing is linearised or the linearisation was too large to keep.
     pub(crate) fn fields(&self) -> (Vec<f64>, Vec<f64>) {
-        assert!(self.linear_fits() && !self.point.is_empty(), "linearize first");
+        assert!(
+            self.linear_fits() && !self.point.is_empty(),
+            "linearize first"
+        );
         let problem = self.problem;
         let layout = &problem.full_layout;
         let entries = self.entries();
@@ -265,16 +286,22 @@ impl<'p> Evaluator<'p> {
 
     /// ṫ of all entries along a direction of program coordinates.
     pub(crate) fn tangent_fields(&mut self, direction: &[f64]) -> Vec<f64> {
-        assert!(self.linear_fits() && !self.point.is_empty(), "linearize first");
+        assert!(
+            self.linear_fits() && !self.point.is_empty(),
+            "linearize first"
+        );
         let problem = self.problem;
         self.ensure(1);
         let mut w = std::mem::take(&mut self.workspaces[0]);
-        w.tangents.grow(problem.tangent_layout.arena_len(problem.groups));
+        w.tangents
+            .grow(problem.tangent_layout.arena_len(problem.groups));
         let entries = self.entries();
         let mut out = vec![0.0; entries.len];
         for (b, block) in problem.blocks.iter().enumerate() {
             let call = self.call(b, direction);
-            problem.program.tangents(&call, &mut w.tangents, &mut w.live);
+            problem
+                .program
+                .tangents(&call, &mut w.tangents, &mut w.live);
             for (a, part) in entries.parts.iter().enumerate() {
                 if !w.live[part.src] {
                     continue;
@@ -295,12 +322,16 @@ impl<'p> Evaluator<'p> {
 
     /// ∂t/∂q of some entries, row by row, q in program coordinates.
     pub(crate) fn jacobian(&mut self, wanted: &[usize]) -> Vec<f64> {
-        assert!(self.linear_fits() && !self.point.is_empty(), "linearize first");
+        assert!(
+            self.linear_fits() && !self.point.is_empty(),
+            "linearize first"
+        );
         let problem = self.problem;
         let p = problem.program_len();
         self.ensure(1);
         let mut w = std::mem::take(&mut self.workspaces[0]);
-        w.tangents.grow(problem.tangent_layout.arena_len(problem.groups));
+        w.tangents
+            .grow(problem.tangent_layout.arena_len(problem.groups));
         w.scratch.grow(problem.program.scratch_len(problem.groups));
         let entries = self.entries();
         let zero = vec![0.0; p];
@@ -404,13 +435,13 @@ impl<'p> Evaluator<'p> {
         self.ensure(problem.blocks.len());
         self.linear
             .resize_with(problem.blocks.len(), Aligned::default);
-        let (isa, patches) = (self.isa, &self.patches);
+        let (isa, patches, gauss_newton) = (self.isa, &self.patches, self.gauss_newton);
         let work = self.linear.iter_mut().zip(&mut self.workspaces).enumerate();
         let run = |(b, (arena, w)): (usize, (&mut Aligned, &mut Workspace))| {
             w.partial.clear();
             w.partial.resize(q.len(), 0.0);
             w.scratch.grow(problem.program.scratch_len(problem.groups));
-            linearize_block(
+            let loss = linearize_block(
                 problem,
                 isa,
                 q,
@@ -419,7 +450,11 @@ impl<'p> Evaluator<'p> {
                 arena,
                 &mut w.partial,
                 &mut w.scratch,
-            )
+            );
+            if gauss_newton {
+                drop_second_order(problem, arena);
+            }
+            loss
         };
         let losses: Vec<f64> = if self.threads == 1 {
             work.map(run).collect()
@@ -450,6 +485,7 @@ impl<'p> Evaluator<'p> {
         self.ensure(problem.blocks.len());
         let kept = self.linear_fits();
         let (isa, point, patches, linear) = (self.isa, &self.point, &self.patches, &self.linear);
+        let gauss_newton = self.gauss_newton;
         let run = |(b, w): (usize, &mut Workspace)| {
             w.partial.clear();
             w.partial.resize(out.len(), 0.0);
@@ -475,6 +511,9 @@ impl<'p> Evaluator<'p> {
                     scratch,
                 );
                 partial[..p].fill(0.0);
+                if gauss_newton {
+                    drop_second_order(problem, arena);
+                }
             }
             let linear = if kept { &linear[b] } else { &w.arena };
             for (v, o) in directions
@@ -536,4 +575,13 @@ fn linearize_block(
     let loss = p.forward(isa, problem.loss, q, layout, &input, patches, arena, units);
     p.backward(isa, q, layout, &input, arena, units, gradient, scratch);
     loss
+}
+
+/// Clears what weighs the network's second derivatives in a linearised block:
+/// the adjoints and σ″·δh. What is left of a Hessian product is Jᵀ ℓ″ J v.
+fn drop_second_order(problem: &Problem, arena: &mut [f64]) {
+    let layout = &problem.full_layout;
+    problem
+        .program
+        .clear_second_order(layout, arena, problem.units());
 }

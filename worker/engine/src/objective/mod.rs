@@ -414,6 +414,20 @@ impl<'p> Objective<'p> {
         self.results = results;
     }
 
+    /// The dense generalised Gauss–Newton matrix Jᵀ ℓ″ J plus that of the
+    /// penalties at `x`, with J the derivative of the outputs (Schraudolph 2002):
+    /// positive semi-definite. Costs a Hessian and an evaluation.
+    pub fn gauss_newton(&mut self, x: &[f64], h: &mut [f64]) {
+        let mut gradient = vec![0.0; x.len()];
+        self.evaluator.set_gauss_newton(true);
+        self.linearize(x, &mut gradient);
+        // θ → (W, WV, u) is part of the model: its curvature is left out too.
+        self.at_gradient.fill(0.0);
+        self.hessian(h);
+        self.evaluator.set_gauss_newton(false);
+        self.at.clear();
+    }
+
     /// The dense Hessian, row-major and exactly symmetric, at the last linearisation.
     pub fn hessian(&mut self, h: &mut [f64]) {
         /// Products at a time.

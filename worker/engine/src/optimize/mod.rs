@@ -9,12 +9,14 @@
 //! |---|---|---|
 //! | [`lbfgs`] | L-BFGS with a Wolfe line search (Nocedal 1980; Hager & Zhang 2005 for the conditions near rounding) | gradients |
 //! | [`arc`] | adaptive cubic regularisation (Cartis, Gould & Toint 2011) | dense Hessians |
+//! | [`levenberg_marquardt`] | damped Gauss–Newton (Marquardt 1963; Nielsen 1999) | Gauss–Newton matrices |
 //! | [`newton_cg`] | trust-region Newton-CG (Steihaug 1983) | products |
-//! | [`first_order`] | gradient descent and Adam | gradients |
+//! | [`first_order`] | gradient descent, full batch or not, and Adam | gradients |
 
 pub mod arc;
 pub mod first_order;
 pub mod lbfgs;
+pub mod levenberg_marquardt;
 pub mod linesearch;
 pub mod newton_cg;
 
@@ -31,6 +33,8 @@ pub enum Ask<'a> {
     Product(&'a [f64]),
     /// The dense Hessian at the last linearised point.
     Hessian,
+    /// The dense Gauss–Newton matrix at this point.
+    GaussNewton(&'a [f64]),
     /// Nothing: the optimiser has stopped.
     Nothing(Stop),
 }
@@ -64,7 +68,7 @@ pub trait Optimizer {
         unreachable!("this optimiser asks for no products");
     }
 
-    /// Answers [`Ask::Hessian`] with a row-major symmetric matrix.
+    /// Answers [`Ask::Hessian`] or [`Ask::GaussNewton`] with a row-major symmetric matrix.
     fn tell_hessian(&mut self, hessian: Vec<f64>) {
         let _ = hessian;
         unreachable!("this optimiser asks for no Hessian");

@@ -42,7 +42,11 @@ impl KinkShape {
     fn continued(&self, piece: [f64; 2], t: f64) -> [f64; 3] {
         let e = t - self.position;
         let [slope, curvature] = piece;
-        [self.value + e * (slope + 0.5 * curvature * e), slope + curvature * e, curvature]
+        [
+            self.value + e * (slope + 0.5 * curvature * e),
+            slope + curvature * e,
+            curvature,
+        ]
     }
 }
 
@@ -215,7 +219,10 @@ impl Program {
         units: usize,
     ) {
         let first = patches.partition_point(|p| p.activation < index);
-        for p in patches[first..].iter().take_while(|p| p.activation == index) {
+        for p in patches[first..]
+            .iter()
+            .take_while(|p| p.activation == index)
+        {
             let t = arena[layout.value[src] * units + p.at];
             let h = layout.value[dst] * units + p.at;
             let d = layout.first[index] * units + p.at;
@@ -240,7 +247,11 @@ impl Program {
                 let _ = own_value;
             } else {
                 // h = base + σ(t); the mix moves it by (1 − own)·(other − σ(t)).
-                let sigma = self.sigma.as_ref().expect("a program that activates has σ").value(t);
+                let sigma = self
+                    .sigma
+                    .as_ref()
+                    .expect("a program that activates has σ")
+                    .value(t);
                 arena[h] += (1.0 - own) * (other[0] - sigma);
                 arena[d] = own * own_first + (1.0 - own) * other[1];
                 arena[d2] = own * own_second + (1.0 - own) * other[2];
@@ -414,5 +425,18 @@ impl Program {
             })
             .max()
             .unwrap_or(0)
+    }
+
+    /// Zeroes all adjoints and σ″·δh of a linearised block.
+    pub(crate) fn clear_second_order(&self, layout: &Layout, arena: &mut [f64], units: usize) {
+        for (b, buffer) in self.buffers.iter().enumerate() {
+            arena[layout.adjoint[b] * units..][..buffer.size() * units].fill(0.0);
+        }
+        for op in &self.ops {
+            if let Op::Activate { index, dst, .. } = op {
+                let size = self.buffers[*dst].size();
+                arena[layout.second[*index] * units..][..size * units].fill(0.0);
+            }
+        }
     }
 }

@@ -151,7 +151,10 @@ impl Program {
     pub(crate) fn activation_buffers(&self) -> Vec<(BufferId, BufferId)> {
         let mut out = vec![(0, 0); self.activations];
         for op in &self.ops {
-            if let Op::Activate { index, src, dst, .. } = op {
+            if let Op::Activate {
+                index, src, dst, ..
+            } = op
+            {
                 out[*index] = (*src, *dst);
             }
         }

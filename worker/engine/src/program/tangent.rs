@@ -114,7 +114,12 @@ impl Program {
     /// The value of a source at the linearisation point.
     fn value<'a>(&self, c: &TangentCall<'a>, source: Source) -> Operand<'a> {
         match source {
-            Source::Buffer(b) => self.linear(c, c.layout.value[b], self.buffers[b].size(), self.buffers[b].features),
+            Source::Buffer(b) => self.linear(
+                c,
+                c.layout.value[b],
+                self.buffers[b].size(),
+                self.buffers[b].features,
+            ),
             other => {
                 let operand = self.operand(other, c.layout, &c.input, c.units);
                 match operand.place {
@@ -277,7 +282,8 @@ impl Program {
                     let rows = groups * buffer.positions;
                     let size = weight.rows * weight.cols;
                     let r_delta = self.adjoint_tangent(c, *dst);
-                    let delta = self.linear(c, c.layout.adjoint[*dst], buffer.size(), buffer.features);
+                    let delta =
+                        self.linear(c, c.layout.adjoint[*dst], buffer.size(), buffer.features);
                     let value = self.value(c, *src);
                     for k in 0..weight.blocks {
                         let r_delta = r_delta.from_feature(k * weight.rows);

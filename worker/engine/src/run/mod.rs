@@ -28,7 +28,7 @@ use crate::linalg::{Svd, multiply};
 use crate::linear::LinearProblem;
 use crate::objective::{Chart, Objective, Problem, Work};
 use crate::optimize::first_order::{FirstOrder, Rule};
-use crate::optimize::{Ask, Optimizer, Stop, arc, lbfgs, newton_cg};
+use crate::optimize::{Ask, Optimizer, Stop, arc, lbfgs, levenberg_marquardt, newton_cg};
 use curve::Curve;
 use growth::Growth;
 
@@ -85,6 +85,7 @@ enum Stage {
         checked: u64,
     },
     FirstOrder(FirstOrder),
+    LevenbergMarquardt(Box<levenberg_marquardt::LevenbergMarquardt>),
     Arc(Box<arc::Arc>),
     NewtonCg(Box<newton_cg::NewtonCg>),
     Examine,
@@ -159,6 +160,7 @@ impl<'p> Run<'p> {
         let head = may_head.then(|| Objective::new(problem, Chart::Head, frozen, isa, threads));
         let chart = if may_head
             && !setup.stay_in_theta
+            && setup.budget.evaluations > 0
             && setup.method == Method::Auto
             && certificate::head_chart_applies(problem, &theta)
         {
@@ -318,20 +320,16 @@ impl<'p> Run<'p> {
                 None
             }
             Stage::FirstOrder(mut optimizer) => {
-                let stop = self.drive(&mut optimizer, over_budget);
-                match stop {
+                match self.drive(&mut optimizer, over_budget) {
                     None => self.state.stage = Stage::FirstOrder(optimizer),
-                    Some(_) => {
-                        self.set_variables(optimizer.point());
-                        if self.setup.polish && self.state.chart == Chart::Theta {
-                            self.to_head();
-                        }
-                        self.state.stage = if self.setup.polish && !over_budget {
-                            self.begin_descent()
-                        } else {
-                            Stage::Examine
-                        };
-                    }
+                    Some(_) => self.after_first_phase(optimizer.point(), over_budget),
+                }
+                None
+            }
+            Stage::LevenbergMarquardt(mut optimizer) => {
+                match self.drive(optimizer.as_mut(), over_budget) {
+                    None => self.state.stage = Stage::LevenbergMarquardt(optimizer),
+                    Some(_) => self.after_first_phase(optimizer.point(), over_budget),
                 }
                 None
             }
@@ -360,6 +358,17 @@ impl<'p> Run<'p> {
             Stage::Examine => self.examine(over_budget),
             Stage::Over => unreachable!("a finished run is not advanced"),
         }
+    }
+
+    /// From the end of a first phase in θ to the polish, or straight to the certificate.
+    fn after_first_phase(&mut self, point: &[f64], over_budget: bool) {
+        self.set_variables(point);
+        self.state.stage = if self.setup.polish && !over_budget {
+            self.enter_head();
+            self.begin_descent()
+        } else {
+            Stage::Examine
+        };
     }
 
     /// Answers one question of an optimiser; `Some` when it is done.
@@ -391,6 +400,11 @@ impl<'p> Run<'p> {
                 let mut out = vec![0.0; n];
                 objective.products(v, &mut out);
                 optimizer.tell_product(&out);
+            }
+            Ask::GaussNewton(x) => {
+                let mut h = vec![0.0; n * n];
+                objective.gauss_newton(x, &mut h);
+                optimizer.tell_hessian(h);
             }
             Ask::Hessian => {
                 objective.ensure_linearized(optimizer.point());
@@ -580,7 +594,7 @@ impl<'p> Run<'p> {
     }
 
     /// From θ to head coordinates where they apply.
-    fn to_head(&mut self) {
+    fn enter_head(&mut self) {
         if self.state.chart == Chart::Theta
             && self.head.is_some()
             && !self.setup.stay_in_theta
@@ -594,7 +608,7 @@ impl<'p> Run<'p> {
     }
 
     /// From head coordinates to θ; `false` when R₂ leaves the range of R₁.
-    fn to_theta(&mut self) -> bool {
+    fn return_to_theta(&mut self) -> bool {
         if self.state.chart == Chart::Theta {
             return true;
         }
@@ -630,7 +644,7 @@ impl<'p> Run<'p> {
 
     /// Certificate at the current point, and what follows from it.
     fn examine(&mut self, over_budget: bool) -> Option<Finished> {
-        if !self.to_theta() {
+        if !self.return_to_theta() {
             self.state.leaves_range = true;
         }
         let theta = self.state.x.clone();
@@ -713,7 +727,7 @@ impl<'p> Run<'p> {
         self.state.newtons = 0;
         self.state.theta_polishes = 0;
         if self.setup.method == Method::Auto {
-            self.to_head();
+            self.enter_head();
         }
         self.state.stage = self.begin_descent();
     }
@@ -841,11 +855,24 @@ impl<'p> Run<'p> {
     fn begin_method(&mut self) -> Stage {
         /// Steps of the first-order methods before the polish.
         const STEPS: u64 = 20_000;
+        /// Steps of Levenberg–Marquardt.
+        const LEVENBERG_MARQUARDT: u64 = 500;
         let x = self.variables();
         let tolerance = SWITCH;
         match self.setup.method {
             Method::Auto | Method::Lbfgs => self.begin_descent(),
-            Method::Newton | Method::LevenbergMarquardt => self.begin_newton(),
+            Method::Newton => self.begin_newton(),
+            Method::LevenbergMarquardt if x.len() <= certificate::DENSE => {
+                let settings = levenberg_marquardt::Settings {
+                    gradient: tolerance,
+                    iterations: LEVENBERG_MARQUARDT,
+                    bound: BOUND,
+                };
+                let optimizer = levenberg_marquardt::LevenbergMarquardt::new(x, settings);
+                Stage::LevenbergMarquardt(Box::new(optimizer))
+            }
+            // Too many parameters for dense matrices: Newton-CG.
+            Method::LevenbergMarquardt => self.begin_newton(),
             Method::Adam => Stage::FirstOrder(FirstOrder::new(x, Rule::ADAM, tolerance, STEPS)),
             Method::Sgd | Method::Gd => {
                 let rule = Rule::GradientDescent { rate: 0.1 };
