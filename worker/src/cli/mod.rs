@@ -92,8 +92,9 @@ fn complain(error: &anyhow::Error) -> ExitCode {
 
 /// Prints a JSON value on standard output.
 fn print(value: &serde_json::Value) -> anyhow::Result<()> {
-    let mut to = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut to, value)?;
-    writeln!(to)?;
-    Ok(to.flush()?)
+    match write!(std::io::stdout().lock(), "{value:#}\n") {
+        // Whoever reads has read enough (`| head`).
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
