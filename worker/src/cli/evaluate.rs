@@ -115,7 +115,7 @@ fn answer(point: &Point, direction: Option<&[f64]>) -> anyhow::Result<Value> {
         "B": b,
         "min_eigenvalue": show::maybe(e.min_eigenvalue),
         "max_eigenvalue": show::maybe(e.max_eigenvalue),
-        "kink_margin": show::maybe(e.kink_margin),
+        "kink_margin": show::maybe(point.kink_margin()?),
         "baseline": show::number(found.baseline.value),
         "baseline_lower_bound": show::number(found.baseline.lower_bound),
         "baseline_status": found.baseline.status,

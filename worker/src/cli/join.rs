@@ -23,6 +23,8 @@ use crate::slot::VERSION;
 
 /// The variable with the token.
 const TOKEN: &str = "SWEEP_TOKEN";
+/// Time to leave in after a second request.
+const HURRY: Duration = Duration::from_secs(1);
 /// Window of a stream and of a connection: the 64 KiB of HTTP/2 would carry
 /// about a megabyte a second across a continent.
 const WINDOW: u32 = 4 << 20;
@@ -247,7 +249,7 @@ async fn work(
             () = heard(&mut interrupts), if !local => interrupted = true,
             () = heard(&mut terminations) => {}
         }
-        let _ = leave.try_send(if asked { Duration::ZERO } else { grace });
+        let _ = leave.try_send(if asked { grace.min(HURRY) } else { grace });
         asked = true;
     }
 }

@@ -14,6 +14,7 @@ mod evaluate;
 mod grid;
 mod join;
 mod json;
+mod margin;
 mod minimum;
 mod point;
 mod run;

@@ -7,14 +7,15 @@ use common::data;
 use common::layout::{LayoutDims, read_point};
 use common::math::Isa;
 use common::record::{BaselineEvidence, RunEvidence};
-use common::reference::{HyperDual, Network, Rows, Terms};
+use common::reference::{HyperDual, Network, Rows, Sample, Terms};
 use common::spec::{Body, Budget, CellSpec, FileRef, ModelSpec, Skip, Start};
 use engine::objective::{Chart, Objective};
 use engine::task::{Cell, Threads};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayBase, Data, Ix2};
 use sha2::{Digest, Sha256};
 
 use super::BadInput;
+use super::margin::margin;
 use crate::files::Contents;
 
 /// A cell with a θ.
@@ -131,6 +132,20 @@ impl Point {
         [[d.outputs, d.phi], [d.outputs, d.z]]
     }
 
+    /// The distance of the nearest pre-activation from a kink.
+    pub(super) fn kink_margin(&self) -> anyhow::Result<Option<f64>> {
+        let rows = self.rows();
+        let x = rows.x.as_standard_layout();
+        let sample = |i: usize| Sample {
+            x: row(&x, i),
+            phi: row(&self.cell.data().phi, i),
+            table: self.table.as_ref().map_or(&[], |table| row(table, i)),
+        };
+        let samples = (0..rows.y.nrows()).map(sample);
+        let activation = &self.cell.spec().model.activation;
+        Ok(margin(&self.network()?, activation, &self.theta, samples))
+    }
+
     /// The mean loss, by the reference models.
     pub(super) fn loss(&self) -> anyhow::Result<f64> {
         Ok(self
@@ -209,4 +224,12 @@ impl Point {
             table: self.table.as_ref().map(|table| table.view()),
         }
     }
+}
+
+/// A row of a row-major matrix.
+fn row<S: Data<Elem = f64>>(matrix: &ArrayBase<S, Ix2>, i: usize) -> &[f64] {
+    let width = matrix.ncols();
+    matrix
+        .as_slice()
+        .map_or(&[], |entries| &entries[i * width..][..width])
 }

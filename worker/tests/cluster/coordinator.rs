@@ -16,8 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 type Blobs = Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>;
 
 /// The server, and the sessions that workers open.
-pub struct Coordinator {
-    pub url: String,
+pub(crate) struct Coordinator {
+    pub(crate) url: String,
     sessions: mpsc::UnboundedReceiver<Opened>,
     blobs: Blobs,
     server: tokio::task::JoinHandle<()>,
@@ -92,7 +92,7 @@ impl Cluster for Service {
 }
 
 impl Coordinator {
-    pub async fn start(token: &str) -> Self {
+    pub(crate) async fn start(token: &str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (opened, sessions) = mpsc::unbounded_channel();
@@ -115,7 +115,7 @@ impl Coordinator {
         }
     }
 
-    pub fn serve_blob(&self, sha256: [u8; 32], content: &[u8]) {
+    pub(crate) fn serve_blob(&self, sha256: [u8; 32], content: &[u8]) {
         self.blobs
             .lock()
             .unwrap()
@@ -123,7 +123,7 @@ impl Coordinator {
     }
 
     /// The next session, welcomed, with its Hello.
-    pub async fn session(&mut self) -> (Session, Hello) {
+    pub(crate) async fn session(&mut self) -> (Session, Hello) {
         let opened = self.sessions.recv().await.unwrap();
         let mut session = Session {
             from: opened.from,
@@ -146,7 +146,7 @@ impl Coordinator {
     }
 
     /// Whether no session was opened that nobody has taken.
-    pub fn no_other_session(&mut self) -> bool {
+    pub(crate) fn no_other_session(&mut self) -> bool {
         self.sessions.try_recv().is_err()
     }
 }
@@ -158,19 +158,19 @@ impl Drop for Coordinator {
 }
 
 /// One session, from the coordinator's side.
-pub struct Session {
+pub(crate) struct Session {
     from: Streaming<wire::WorkerMessage>,
     to: mpsc::Sender<Result<wire::CoordinatorMessage, Status>>,
     encoder: LeaseEncoder,
 }
 
 impl Session {
-    pub async fn say(&mut self, message: CoordinatorMessage) {
+    pub(crate) async fn say(&mut self, message: CoordinatorMessage) {
         let message = self.encoder.message(message);
         self.to.send(Ok(message)).await.unwrap();
     }
 
-    pub async fn next(&mut self) -> WorkerMessage {
+    pub(crate) async fn next(&mut self) -> WorkerMessage {
         let message = self.from.message().await.unwrap();
         message
             .expect("the worker ended the session")
@@ -178,18 +178,18 @@ impl Session {
             .unwrap()
     }
 
-    pub async fn lease(&mut self, leases: Vec<Lease>) {
+    pub(crate) async fn lease(&mut self, leases: Vec<Lease>) {
         self.say(CoordinatorMessage::Leases(leases)).await;
     }
 
-    pub async fn drain(&mut self, finished: bool) {
+    pub(crate) async fn drain(&mut self, finished: bool) {
         let reason = "the test is over".to_owned();
         self.say(CoordinatorMessage::Drain { reason, finished })
             .await;
     }
 
     /// The next `n` reports, in the order of their attempts.
-    pub async fn reports_unacknowledged(&mut self, n: usize) -> Vec<Report> {
+    pub(crate) async fn reports_unacknowledged(&mut self, n: usize) -> Vec<Report> {
         let mut reports = Vec::new();
         while reports.len() < n {
             if let WorkerMessage::Reports(batch) = self.next().await {
@@ -201,7 +201,7 @@ impl Session {
     }
 
     /// The same, acknowledged.
-    pub async fn reports(&mut self, n: usize) -> Vec<Report> {
+    pub(crate) async fn reports(&mut self, n: usize) -> Vec<Report> {
         let reports = self.reports_unacknowledged(n).await;
         let receipt = |lease: LeaseId| Receipt {
             lease,

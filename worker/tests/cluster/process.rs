@@ -1,13 +1,17 @@
 //! The program as a process.
 
 use std::io::Write;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use common::pb::wire::{self, slot_request, slot_response};
+use common::pb::{LeaseEncoder, reports_from_wire};
+use common::protocol::{Lease, LeaseId, Report};
 use rustix::process::{Pid, Signal, kill_process};
+use worker::frame;
 
 /// A running worker; killed when the test is over.
-pub struct Worker {
+pub(crate) struct Worker {
     child: Child,
     input: Option<ChildStdin>,
 }
@@ -28,7 +32,7 @@ fn command(url: &str, options: &[&str]) -> Command {
 }
 
 impl Worker {
-    pub fn start(url: &str, token: &str, options: &[&str]) -> Self {
+    pub(crate) fn start(url: &str, token: &str, options: &[&str]) -> Self {
         let mut command = command(url, options);
         if !token.is_empty() {
             command.env("SWEEP_TOKEN", token);
@@ -37,7 +41,7 @@ impl Worker {
         Self { child, input: None }
     }
 
-    pub fn local(url: &str, token: &str, options: &[&str]) -> Self {
+    pub(crate) fn local(url: &str, token: &str, options: &[&str]) -> Self {
         let mut command = command(url, options);
         let mut child = command
             .arg("--local")
@@ -52,20 +56,20 @@ impl Worker {
         }
     }
 
-    pub fn close_input(&mut self) {
+    pub(crate) fn close_input(&mut self) {
         self.input = None;
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         signal(self.pid(), Signal::TERM);
     }
 
     /// The processes of its slots.
-    pub fn slots(&self) -> Vec<u32> {
+    pub(crate) fn slots(&self) -> Vec<u32> {
         let own = self.pid().to_string();
         let children = format!("/proc/{own}/task");
         let threads = std::fs::read_dir(children).unwrap();
@@ -82,7 +86,7 @@ impl Worker {
     }
 
     /// Waits for its end; its exit code, if no signal ended it.
-    pub async fn ended(mut self) -> Option<i32> {
+    pub(crate) async fn ended(mut self) -> Option<i32> {
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
@@ -104,17 +108,93 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 /// Kills a process, without a chance to say anything.
-pub fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
 /// Waits until a process is no more, or only waits to be buried.
-pub async fn gone(pid: u32) {
+pub(crate) async fn gone(pid: u32) {
     loop {
         match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
             Err(_) => return,
             Ok(stat) if stat.contains(") Z ") => return,
             Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
+    }
+}
+
+/// A slot's process, without a worker around it.
+pub(crate) struct Slot {
+    child: Child,
+    to: ChildStdin,
+    from: ChildStdout,
+    encoder: LeaseEncoder,
+    _blobs: tempfile::TempDir,
+}
+
+impl Slot {
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let blobs = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_worker"))
+            .args(["slot", "--blobs"])
+            .arg(blobs.path())
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let encoder = LeaseEncoder::default();
+        let mut slot = Self {
+            child,
+            to,
+            from,
+            encoder,
+            _blobs: blobs,
+        };
+        let Some(slot_response::Kind::Ready(ready)) = slot.next() else {
+            panic!("a slot says first that it is ready")
+        };
+        assert_eq!(ready.program_version, env!("CARGO_PKG_VERSION"));
+        slot
+    }
+
+    fn next(&mut self) -> Option<slot_response::Kind> {
+        let response: wire::SlotResponse = frame::read(&mut self.from).unwrap().unwrap();
+        response.kind
+    }
+
+    fn say(&mut self, kind: slot_request::Kind) {
+        frame::write(&mut self.to, &wire::SlotRequest { kind: Some(kind) }).unwrap();
+    }
+
+    pub(crate) fn assign(&mut self, leases: Vec<Lease>) {
+        let batch = self.encoder.encode(leases);
+        self.say(slot_request::Kind::Assign(batch));
+    }
+
+    pub(crate) fn stop(&mut self, lease: LeaseId) {
+        self.say(slot_request::Kind::Stop(wire::SlotStop {
+            leases: vec![lease.into()],
+        }));
+    }
+
+    /// The next frame, which has one report.
+    pub(crate) fn report(&mut self) -> Report {
+        match self.next() {
+            Some(slot_response::Kind::Reports(batch)) => {
+                let mut reports = reports_from_wire(batch).unwrap();
+                assert_eq!(reports.len(), 1, "{reports:?}");
+                reports.remove(0)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
