@@ -1,96 +1,118 @@
-//! Messages on a pipe: four little-endian bytes of length, then the message.
+//! Frames of the pipes between a worker and its slots: a length as four
+//! little-endian bytes, then one encoded message (`proto/sweep/v1/slot.proto`).
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 use common::pb::MESSAGE_LIMIT;
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// A message as one frame.
-pub fn encode(message: &impl Message) -> Vec<u8> {
-    let length = message.encoded_len();
-    let mut frame = Vec::with_capacity(4 + length);
-    // Far below 4 GiB: batches and results are bounded.
-    frame.extend_from_slice(&(length as u32).to_le_bytes());
-    message.encode_raw(&mut frame);
-    frame
-}
+/// Bytes of the length.
+const HEAD: usize = 4;
 
-/// The length that a frame's first four bytes announce.
+/// A message with its length in front.
 ///
 /// # Errors
-/// `InvalidData` when it is larger than any message may be.
-pub fn length(head: [u8; 4]) -> io::Result<usize> {
+/// `InvalidInput` if it is longer than [`MESSAGE_LIMIT`].
+pub fn encode(message: &impl Message) -> io::Result<Vec<u8>> {
+    let length = message.encoded_len();
+    let head = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= MESSAGE_LIMIT)
+        .ok_or_else(|| {
+            io::Error::new(
+                ErrorKind::InvalidInput,
+                format!("a frame of {length} bytes, more than {MESSAGE_LIMIT}"),
+            )
+        })?;
+    let mut frame = Vec::with_capacity(HEAD + length);
+    frame.extend_from_slice(&head.to_le_bytes());
+    message.encode_raw(&mut frame);
+    Ok(frame)
+}
+
+/// Writes one frame and flushes it.
+///
+/// # Errors
+/// Those of the pipe, and of [`encode`].
+pub fn write(to: &mut impl Write, message: &impl Message) -> io::Result<()> {
+    to.write_all(&encode(message)?)?;
+    to.flush()
+}
+
+fn length(head: [u8; HEAD]) -> io::Result<usize> {
     let length = u32::from_le_bytes(head) as usize;
     if length > MESSAGE_LIMIT {
-        let text = format!("a frame of {length} bytes; at most {MESSAGE_LIMIT} are allowed");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        let message = format!("a frame of {length} bytes, more than {MESSAGE_LIMIT}");
+        return Err(io::Error::new(ErrorKind::InvalidData, message));
     }
     Ok(length)
 }
 
-/// The message in a frame's bytes.
-///
-/// # Errors
-/// `InvalidData` when they are none.
-pub fn decode<M: Message + Default>(bytes: &[u8]) -> io::Result<M> {
-    M::decode(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+fn decode<M: Message + Default>(body: Vec<u8>) -> io::Result<M> {
+    // As `Bytes`, so that the byte fields of the message share the buffer.
+    M::decode(bytes::Bytes::from(body)).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
 }
 
-/// Writes one message.
+/// Reads one frame; nothing at the end of the pipe.
 ///
 /// # Errors
-/// Those of the pipe.
-pub fn write(pipe: &mut impl Write, message: &impl Message) -> io::Result<()> {
-    pipe.write_all(&encode(message))?;
-    pipe.flush()
-}
-
-/// Reads one message; `None` at the end of the pipe.
-///
-/// # Errors
-/// Those of the pipe, and `InvalidData` for what is no message.
-pub fn read<M: Message + Default>(pipe: &mut impl Read) -> io::Result<Option<M>> {
-    let mut head = [0; 4];
-    match pipe.read_exact(&mut head) {
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+/// Those of the pipe; `InvalidData` for a frame that is too long or no message.
+pub fn read<M: Message + Default>(from: &mut impl Read) -> io::Result<Option<M>> {
+    let mut head = [0; HEAD];
+    match from.read_exact(&mut head) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
     }
-    let mut bytes = vec![0; length(head)?];
-    pipe.read_exact(&mut bytes)?;
-    decode(&bytes).map(Some)
+    let mut body = vec![0; length(head)?];
+    from.read_exact(&mut body)?;
+    decode(body).map(Some)
+}
+
+/// [`read`] for the worker's side.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_async<M: Message + Default>(
+    from: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<M>> {
+    let mut head = [0; HEAD];
+    match from.read_exact(&mut head).await {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    };
+    let mut body = vec![0; length(head)?];
+    from.read_exact(&mut body).await?;
+    decode(body).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
+    use common::pb::wire::{SlotReady, SlotResponse, slot_response};
+
     use super::*;
-    use common::pb::wire::SlotReady;
 
-    fn ready() -> SlotReady {
-        SlotReady {
-            program_version: "1.2.3".into(),
+    #[test]
+    fn frames_come_back_one_by_one_and_the_end_is_no_error() {
+        let ready = SlotReady {
+            program_version: "1".into(),
             numerics_version: 7,
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_and_the_end_is_no_error() {
+        };
+        let message = SlotResponse {
+            kind: Some(slot_response::Kind::Ready(ready)),
+        };
         let mut pipe = Vec::new();
-        write(&mut pipe, &ready()).unwrap();
-        write(&mut pipe, &ready()).unwrap();
-        let mut reader = pipe.as_slice();
-        for _ in 0..2 {
-            assert_eq!(read::<SlotReady>(&mut reader).unwrap(), Some(ready()));
-        }
-        assert_eq!(read::<SlotReady>(&mut reader).unwrap(), None);
+        write(&mut pipe, &message).unwrap();
+        write(&mut pipe, &SlotResponse::default()).unwrap();
+        let mut from = pipe.as_slice();
+        assert_eq!(read(&mut from).unwrap(), Some(message));
+        assert_eq!(read(&mut from).unwrap(), Some(SlotResponse::default()));
+        assert_eq!(read::<SlotResponse>(&mut from).unwrap(), None);
     }
 
     #[test]
-    fn broken_frames_are_errors() {
-        let whole = encode(&ready());
-        let mut cut = &whole[..whole.len() - 1];
-        assert!(read::<SlotReady>(&mut cut).is_err());
-        let mut huge = &u32::MAX.to_le_bytes()[..];
-        let error = read::<SlotReady>(&mut huge).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    fn a_length_beyond_the_limit_is_refused_before_anything_is_allocated() {
+        let error = read::<SlotResponse>(&mut &[0xff; 8][..]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
     }
 }

@@ -1,13 +1,12 @@
-//! The worker: takes tasks from a coordinator and computes them in child processes.
+//! The worker: computes tasks for a coordinator, or without one. See
+//! ARCHITECTURE.md for the map.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`session`] | the worker's half of the protocol, a pure state machine |
-//! | [`agent`] | carries out what the session asks for: the stream, the slots, the files |
-//! | [`slot`] | the child process that computes |
-//! | [`frame`] | messages on a pipe |
-//! | [`files`] | contents by hash, fetched once |
-//! | [`cli`] | the commands |
+//! | [`agent`] | what the session asks for, done: connection, files, slots |
+//! | [`slot`] | the process that computes, one task at a time |
+//! | [`cli`] | what people type |
 
 pub mod agent;
 pub mod cli;

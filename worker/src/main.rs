@@ -1,5 +1,7 @@
-//! The `worker` program.
+//! The program `worker`.
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     worker::cli::main()
 }

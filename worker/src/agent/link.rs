@@ -1,198 +1,233 @@
-//! The stream to the coordinator.
+//! One connection to the coordinator: messages to a stream and back.
 
+use std::error::Error;
 use std::time::Duration;
 
+use common::math::NUMERIC_LEVEL;
+use common::pb::wire::cluster_client::ClusterClient;
 use common::pb::{LeaseDecoder, MESSAGE_LIMIT, wire};
-use common::protocol::WorkerMessage;
+use common::protocol::{CoordinatorMessage, WorkerMessage};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
-use wire::cluster_client::ClusterClient;
 
-use super::{Input, Settings, Token};
+use super::{Inbox, Source};
 use crate::session::{Disconnect, Event};
 
-/// Time to make a connection.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Time between two pings of an idle connection, and to their answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Messages that wait to be sent. A coordinator that lets so many pile up does
+/// not read, and is left.
+const OUTBOX: usize = 1024;
 
-/// At most one connection at a time.
+/// Puts the token into every call.
+#[derive(Clone, Default)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl std::fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "Bearer(…)"
+        } else {
+            "Bearer(none)"
+        })
+    }
+}
+
+impl Bearer {
+    /// Nothing to show.
+    pub const NONE: Self = Self(None);
+
+    /// With a token; nothing if it cannot stand in a header.
+    pub fn new(token: &str) -> Option<Self> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().ok()?;
+        value.set_sensitive(true);
+        Some(Self(Some(value)))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A client of the coordinator's service.
+#[derive(Clone, Debug)]
+pub(super) struct Client(pub(super) ClusterClient<InterceptedService<Channel, Bearer>>);
+
+impl Client {
+    pub(super) fn new(channel: Channel, bearer: Bearer) -> Self {
+        let client = ClusterClient::with_interceptor(channel, bearer)
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT);
+        Self(client)
+    }
+}
+
+/// A connection, or the attempt at one.
+#[derive(Debug)]
 pub(super) struct Link {
-    url: String,
-    token: Token,
-    inputs: mpsc::UnboundedSender<Input>,
-    /// Number of the current connection; news of earlier ones are dropped.
-    current: u64,
-    outgoing: Option<mpsc::UnboundedSender<wire::WorkerMessage>>,
-    task: Option<tokio::task::JoinHandle<()>>,
+    pub(super) number: u64,
+    outbox: mpsc::Sender<wire::WorkerMessage>,
+    task: JoinHandle<()>,
 }
 
-/// News of a connection.
-pub(super) struct FromLink {
-    connection: u64,
-    news: News,
-}
-
-enum News {
-    Up {
-        outgoing: mpsc::UnboundedSender<wire::WorkerMessage>,
-        channel: Channel,
-    },
-    Event(Event),
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Link {
-    pub(super) fn new(settings: &Settings, inputs: mpsc::UnboundedSender<Input>) -> Self {
-        Self {
-            url: settings.connect.clone(),
-            token: settings.token.clone(),
-            inputs,
-            current: 0,
-            outgoing: None,
-            task: None,
-        }
-    }
-
-    /// What news means to the session, with the channel that it brought.
-    pub(super) fn news(&mut self, from: FromLink) -> Option<(Event, Option<Channel>)> {
-        if from.connection != self.current {
-            return None;
-        }
-        match from.news {
-            News::Up { outgoing, channel } => {
-                self.outgoing = Some(outgoing);
-                Some((Event::Connected, Some(channel)))
-            }
-            News::Event(event) => {
-                if let Event::Disconnected(why) = &event {
-                    tracing::info!(?why, "disconnected");
-                    self.outgoing = None;
+    pub(super) fn open(number: u64, endpoint: Endpoint, bearer: Bearer, inbox: Inbox) -> Self {
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let task = tokio::spawn(async move {
+            let said = |event| inbox.send((Source::Link(number), event));
+            let why = match endpoint.connect().await {
+                Err(error) => Disconnect::Retry(innermost(&error)),
+                Ok(channel) => {
+                    // Before the call is answered: the coordinator may want to
+                    // hear the Hello first.
+                    let _ = said(Event::Connected).await;
+                    talk(Client::new(channel, bearer), messages, number, &inbox).await
                 }
-                Some((event, None))
-            }
+            };
+            let _ = said(Event::Disconnected(why)).await;
+        });
+        Self {
+            number,
+            outbox,
+            task,
         }
     }
 
-    pub(super) fn connect(&mut self) {
-        self.disconnect();
-        let connection = Connection {
-            number: self.current,
-            inputs: self.inputs.clone(),
-        };
-        let (url, token) = (self.url.clone(), self.token.clone());
-        self.task = Some(tokio::spawn(async move {
-            let why = connection.run(url, token).await;
-            connection.tell(News::Event(Event::Disconnected(why)));
-        }));
+    /// Queues a message.
+    pub(super) fn send(&self, message: WorkerMessage) -> Result<(), String> {
+        self.outbox
+            .try_send(message.into())
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => "the coordinator does not read".to_owned(),
+                mpsc::error::TrySendError::Closed(_) => "the connection is gone".to_owned(),
+            })
     }
 
-    pub(super) fn send(&mut self, message: WorkerMessage) {
-        if let Some(outgoing) = &self.outgoing {
-            // A connection that has just ended says so itself.
-            let _ = outgoing.send(message.into());
-        }
-    }
-
-    pub(super) fn disconnect(&mut self) {
-        self.current += 1;
-        self.outgoing = None;
-        if let Some(task) = self.task.take() {
-            task.abort();
-        }
+    /// Lets what is queued leave, and ends the connection.
+    pub(super) async fn close(mut self, within: Duration) {
+        let (outbox, _) = mpsc::channel(1);
+        self.outbox = outbox;
+        let _ = tokio::time::timeout(within, &mut self.task).await;
     }
 }
 
-struct Connection {
+/// Carries messages until the connection ends; why it ended.
+async fn talk(
+    client: Client,
+    messages: mpsc::Receiver<wire::WorkerMessage>,
     number: u64,
-    inputs: mpsc::UnboundedSender<Input>,
-}
-
-impl Connection {
-    fn tell(&self, news: News) {
-        let connection = self.number;
-        // Nobody listens any more when the worker is ending.
-        let _ = self.inputs.send(Input::Link(FromLink { connection, news }));
-    }
-
-    async fn run(&self, url: String, token: Token) -> Disconnect {
-        let endpoint = match Endpoint::from_shared(url) {
-            Ok(endpoint) => endpoint
-                .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE),
-            Err(error) => return Disconnect::Refused(error.to_string()),
+    inbox: &Inbox,
+) -> Disconnect {
+    let mut client = client.0;
+    let mut answers = match client.work(ReceiverStream::new(messages)).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return ended(&status),
+    };
+    // Lives as long as the session, like its counterpart at the coordinator.
+    let mut decoder = LeaseDecoder::default();
+    loop {
+        let message = match answers.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Disconnect::Retry("the coordinator ended the session".to_owned()),
+            Err(status) => return ended(&status),
         };
-        let channel = match endpoint.connect().await {
-            Ok(channel) => channel,
-            Err(error) => return Disconnect::Retry(chain(&error)),
+        let message = match decoder.message(message) {
+            Ok(message) => message,
+            Err(error) => return Disconnect::Retry(format!("a message made no sense: {error}")),
         };
-        let mut client = ClusterClient::new(channel.clone())
-            .max_decoding_message_size(MESSAGE_LIMIT)
-            .max_encoding_message_size(MESSAGE_LIMIT);
-        let (outgoing, messages) = mpsc::unbounded_channel();
-        let request = match authorised(UnboundedReceiverStream::new(messages), &token) {
-            Ok(request) => request,
-            Err(error) => return Disconnect::Refused(error),
-        };
-        // The Hello goes out while the call waits for the first answer.
-        self.tell(News::Up { outgoing, channel });
-        let mut incoming = match client.work(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) => return disconnect_of(&status),
-        };
-        let mut decoder = LeaseDecoder::default();
-        loop {
-            match incoming.message().await {
-                Ok(Some(message)) => match decoder.message(message) {
-                    Ok(message) => self.tell(News::Event(Event::Message(message))),
-                    Err(error) => {
-                        tracing::error!(%error, "the coordinator's message makes no sense");
-                        return Disconnect::Retry(error.to_string());
-                    }
-                },
-                Ok(None) => return Disconnect::Retry("the coordinator ended the stream".into()),
-                Err(status) => return disconnect_of(&status),
-            }
+        if let CoordinatorMessage::Welcome(welcome) = &message
+            && welcome.numeric_level != NUMERIC_LEVEL
+        {
+            let level = &welcome.numeric_level;
+            return Disconnect::Refused(format!(
+                "the sweep is computed at the numeric level {level}, this worker has {NUMERIC_LEVEL}"
+            ));
+        }
+        if inbox
+            .send((Source::Link(number), Event::Message(message)))
+            .await
+            .is_err()
+        {
+            return Disconnect::Retry("the worker ends".to_owned());
         }
     }
 }
 
-/// A request with the token.
-pub(super) fn authorised<T>(message: T, token: &Token) -> Result<Request<T>, String> {
-    let mut request = Request::new(message);
-    if !token.0.is_empty() {
-        let mut value: tonic::metadata::MetadataValue<_> = format!("Bearer {}", token.0)
-            .parse()
-            .map_err(|_| "the token has characters that no header may have".to_owned())?;
-        value.set_sensitive(true);
-        request.metadata_mut().insert("authorization", value);
-    }
-    Ok(request)
-}
-
-fn disconnect_of(status: &Status) -> Disconnect {
-    let message = status.message().to_owned();
+/// Whether a call that ended so is worth another try.
+fn ended(status: &Status) -> Disconnect {
+    let why = match status.message() {
+        "" => status.code().description().to_owned(),
+        message => message.to_owned(),
+    };
     match status.code() {
         Code::Unauthenticated
         | Code::PermissionDenied
         | Code::FailedPrecondition
         | Code::InvalidArgument
-        | Code::Unimplemented => Disconnect::Refused(message),
-        code => Disconnect::Retry(format!("{code}: {message}")),
+        | Code::Unimplemented => Disconnect::Refused(why),
+        _ => Disconnect::Retry(why),
     }
 }
 
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+/// The cause behind "transport error".
+fn innermost(error: &dyn Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
     }
-    text
+    at.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_token_is_not_tried_again_and_a_broken_stream_is() {
+        for code in [
+            Code::Unauthenticated,
+            Code::FailedPrecondition,
+            Code::InvalidArgument,
+        ] {
+            assert_eq!(
+                ended(&Status::new(code, "no")),
+                Disconnect::Refused("no".into())
+            );
+        }
+        for code in [
+            Code::Unavailable,
+            Code::Unknown,
+            Code::Aborted,
+            Code::ResourceExhausted,
+        ] {
+            assert_eq!(
+                ended(&Status::new(code, "no")),
+                Disconnect::Retry("no".into())
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_printed_and_must_fit_a_header() {
+        let bearer = Bearer::new("secret").unwrap();
+        assert!(!format!("{bearer:?}").contains("secret"));
+        assert!(Bearer::new("two\nlines").is_none());
+    }
 }

@@ -1,209 +1,366 @@
-//! Carries out what the [`Session`] asks for.
+//! What the session asks for, done: the connection to the coordinator, files,
+//! slots' processes, the clock.
 //!
-//! One task owns the session; everything else (the stream, the slots' pipes,
-//! downloads, the clock) runs beside it and sends it events.
+//! One loop owns the [`Session`] and feeds it events; connection, downloads and
+//! slots are tasks that send events to it. Nothing in the loop waits for a
+//! computation, a disk or the network, so heartbeats are on time whatever the
+//! slots do. Events of a connection or a process that has been replaced are
+//! dropped by the number they carry.
 
-mod fetch;
+mod blobs;
 mod link;
-mod slots;
+mod process;
 
-use std::io;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::canon::NUMERICS_VERSION;
-use common::ids::WorkerId;
-use common::math::NUMERIC_LEVEL;
-use common::protocol::Profile;
-use tokio::sync::mpsc;
+use common::decode::decode_cell;
+use common::protocol::{CellText, FailureKind, Outcome, Report, TaskFailure};
+use common::record::Telemetry;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tonic::transport::Endpoint;
 
-use crate::files::Cache;
-use crate::session::{self, Effect, Event, Exit, Session, Timestamp};
-use fetch::Fetcher;
-use link::{FromLink, Link};
-use slots::Slots;
-
-/// Settings of an agent.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The coordinator, `http://host:port`.
-    pub connect: String,
-    /// Name for people.
-    pub name: String,
-    /// Sent with every call.
-    pub token: Token,
-    /// Tasks at a time.
-    pub slots: u32,
-    /// Threads of one task.
-    pub threads: u32,
-    /// Time for running tasks to end when the worker is asked to leave.
-    pub grace: Duration,
-    /// Where contents of files are kept; a private temporary folder if `None`.
-    pub cache: Option<PathBuf>,
-}
-
-/// A secret that is never printed.
-#[derive(Clone, Default)]
-pub struct Token(pub String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
-
-/// What reaches the task that owns the session.
-enum Input {
-    Session(Event),
-    Link(FromLink),
-}
+use crate::files::{self, BlobFolder};
+use crate::session::{self, Disconnect, Effect, Event, Exit, Session, SlotNumber, Timestamp};
+use blobs::Fetcher;
+pub use link::Bearer;
+use link::{Client, Link};
+use process::{SlotProcess, Spawner};
 
 /// Time between two ticks of the session.
 const TICK: Duration = Duration::from_millis(20);
-/// Ticks between two looks at the memory in use.
-const MEMORY_TICKS: u32 = 50;
+/// Time between two measurements of memory.
+const MEASURE: Duration = Duration::from_secs(1);
+/// Events that wait for the loop. When it is full the tasks that bring events
+/// wait, and so, in the end, do the coordinator and the slots.
+const INBOX: usize = 1024;
+/// Time that the last messages of a connection have to leave.
+const FLUSH: Duration = Duration::from_secs(2);
 
-/// Works until the session ends. `leave` fires when the worker is asked to leave.
-///
-/// # Errors
-/// When the process cannot be set up: no folder for files, no randomness.
-pub async fn run(settings: Settings, mut leave: mpsc::Receiver<()>) -> io::Result<Exit> {
-    let temporary;
-    let folder = match &settings.cache {
-        Some(folder) => {
-            std::fs::create_dir_all(folder)?;
-            folder.clone()
-        }
-        None => {
-            temporary = tempfile::Builder::new().prefix("sweep-worker-").tempdir()?;
-            temporary.path().to_owned()
-        }
-    };
-    let mut agent = Agent::new(&settings, Cache::new(&folder))?;
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut until_memory = 0;
-    loop {
-        let event = tokio::select! {
-            Some(input) = agent.inbox.recv() => agent.event_of(input),
-            Some(()) = leave.recv() => Some(Event::Leave { grace: settings.grace }),
-            _ = ticks.tick() => {
-                if until_memory == 0 {
-                    until_memory = MEMORY_TICKS;
-                    agent.session.set_memory(agent.slots.memory());
-                }
-                until_memory -= 1;
-                Some(Event::Tick)
-            }
-        };
-        if let Some(exit) = event.and_then(|event| agent.step(event)) {
-            return Ok(exit);
-        }
-    }
+/// Settings of an agent.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the coordinator is.
+    pub endpoint: Endpoint,
+    /// What every call carries.
+    pub bearer: Bearer,
+    /// Who the worker is.
+    pub session: session::Config,
+    /// The program that slots run: this one.
+    pub program: PathBuf,
+    /// A private folder for files.
+    pub blobs: BlobFolder,
+}
+
+/// What comes from outside beside the coordinator.
+#[derive(Debug)]
+pub struct Wishes {
+    /// To leave within a time.
+    pub leave: mpsc::Receiver<Duration>,
+    /// To end at once: nobody waits for anything any more.
+    pub end: oneshot::Receiver<()>,
+}
+
+/// How an agent ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The session came to its end.
+    Session(Exit),
+    /// It was told to end at once.
+    AtOnce,
+}
+
+/// Who sends an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// A connection, by number.
+    Link(u64),
+    /// A slot's process, by its number over all slots.
+    Process(SlotNumber, u64),
+    /// A download.
+    Files,
+}
+
+type Inbox = mpsc::Sender<(Source, Event)>;
+
+/// Works until there is a reason to end. All slots are gone when it returns.
+pub async fn run(config: Config, wishes: Wishes) -> End {
+    Agent::new(config).run(wishes).await
 }
 
 struct Agent {
+    endpoint: Endpoint,
+    bearer: Bearer,
     session: Session,
     began: Instant,
-    inbox: mpsc::UnboundedReceiver<Input>,
-    inputs: mpsc::UnboundedSender<Input>,
-    link: Link,
-    slots: Slots,
+    inbox: Inbox,
+    events: mpsc::Receiver<(Source, Event)>,
+    /// Events that effects gave at once.
+    pending: VecDeque<Event>,
     fetcher: Fetcher,
+    spawner: Spawner,
+    link: Option<Link>,
+    slots: Vec<Option<SlotProcess>>,
+    /// Connections and processes so far.
+    born: u64,
+    /// Why there was no connection last time: said once.
+    complaint: String,
 }
 
 impl Agent {
-    fn new(settings: &Settings, cache: Cache) -> io::Result<Self> {
-        let random = random_bytes()?;
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&random[..8]);
-        let config = session::Config {
-            worker: WorkerId(random),
-            profile: Profile {
-                name: settings.name.clone(),
-                host: host_name(),
-                program_version: env!("CARGO_PKG_VERSION").to_owned(),
-                numerics_version: NUMERICS_VERSION,
-                numeric_levels: vec![NUMERIC_LEVEL.to_owned()],
-                slots: settings.slots,
-                threads_per_slot: settings.threads,
-                memory_per_slot: None,
-            },
-            seed: u64::from_le_bytes(seed),
-            grace: settings.grace,
+    fn new(config: Config) -> Self {
+        let (inbox, events) = mpsc::channel(INBOX);
+        let profile = &config.session.profile;
+        // A channel of its own: a large download must not hold up heartbeats.
+        let files = Client::new(config.endpoint.connect_lazy(), config.bearer.clone());
+        let slots = (0..profile.slots).map(|_| None).collect();
+        let spawner = Spawner {
+            program: config.program,
+            blobs: config.blobs.clone(),
+            threads: profile.threads_per_slot,
+            memory: profile.memory_per_slot,
         };
-        let (inputs, inbox) = mpsc::unbounded_channel();
-        let fetcher = Fetcher::new(settings.token.clone(), cache);
-        Ok(Self {
-            session: Session::new(config, Timestamp(0)),
+        Self {
+            endpoint: config.endpoint,
+            bearer: config.bearer,
             began: Instant::now(),
+            fetcher: Fetcher::new(files, config.blobs, config.session.seed),
+            session: Session::new(config.session, Timestamp(0)),
             inbox,
-            link: Link::new(settings, inputs.clone()),
-            slots: Slots::new(settings, fetcher.clone(), inputs.clone()),
-            inputs,
-            fetcher,
-        })
-    }
-
-    /// The session's event in an input, if it still concerns it.
-    fn event_of(&mut self, input: Input) -> Option<Event> {
-        match input {
-            Input::Session(event) => Some(event),
-            Input::Link(news) => {
-                let (event, channel) = self.link.news(news)?;
-                if let Some(channel) = channel {
-                    self.fetcher.use_channel(channel);
-                }
-                Some(event)
-            }
+            events,
+            pending: VecDeque::new(),
+            spawner,
+            link: None,
+            slots,
+            born: 0,
+            complaint: String::new(),
         }
     }
 
-    fn step(&mut self, event: Event) -> Option<Exit> {
-        let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    async fn run(mut self, mut wishes: Wishes) -> End {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut measure = tokio::time::interval(MEASURE);
+        measure.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut leaves = true;
+        let end = loop {
+            let event = tokio::select! {
+                biased;
+                _ = &mut wishes.end => break End::AtOnce,
+                grace = wishes.leave.recv(), if leaves => match grace {
+                    Some(grace) => Event::Leave { grace },
+                    None => {
+                        leaves = false;
+                        continue;
+                    }
+                },
+                _ = tick.tick() => Event::Tick,
+                _ = measure.tick() => {
+                    self.measure();
+                    continue;
+                }
+                Some((source, event)) = self.events.recv() => {
+                    if !self.is_current(source) {
+                        continue;
+                    }
+                    event
+                }
+            };
+            if let Some(exit) = self.apply(event) {
+                break End::Session(exit);
+            }
+        };
+        self.finish(&end).await;
+        end
+    }
+
+    fn is_current(&self, source: Source) -> bool {
+        match source {
+            Source::Link(number) => self.link.as_ref().is_some_and(|link| link.number == number),
+            Source::Process(slot, number) => {
+                let process = self.slots.get(slot.0 as usize).and_then(Option::as_ref);
+                process.is_some_and(|process| process.number == number)
+            }
+            Source::Files => true,
+        }
+    }
+
+    /// One event and everything that follows from it at once.
+    fn apply(&mut self, event: Event) -> Option<Exit> {
         let mut effects = Vec::new();
-        self.session.step(Timestamp(now), event, &mut effects);
-        effects
-            .into_iter()
-            .find_map(|effect| self.carry_out(effect))
+        self.pending.push_back(event);
+        while let Some(event) = self.pending.pop_front() {
+            self.note(&event);
+            let now =
+                Timestamp(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX));
+            self.session.step(now, event, &mut effects);
+            for effect in effects.drain(..) {
+                if let Some(exit) = self.carry_out(effect) {
+                    return Some(exit);
+                }
+            }
+        }
+        None
+    }
+
+    /// Tells people what they may want to know.
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Disconnected(Disconnect::Retry(why)) => {
+                self.link = None;
+                if *why != self.complaint {
+                    tracing::warn!(%why, "no connection to the coordinator, trying again");
+                    self.complaint.clone_from(why);
+                }
+            }
+            Event::Disconnected(Disconnect::Refused(_)) => self.link = None,
+            Event::Message(common::protocol::CoordinatorMessage::Welcome(welcome)) => {
+                self.complaint.clear();
+                tracing::info!(epoch = welcome.epoch, "welcomed by the coordinator");
+            }
+            Event::SlotDied {
+                slot,
+                kind,
+                message,
+            } => {
+                if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+                    *place = None;
+                }
+                tracing::warn!(slot = slot.0, kind = kind.name(), %message, "a slot died");
+            }
+            Event::CellFailed { cell, message } => {
+                tracing::warn!(%cell, %message, "a cell's files cannot be had");
+            }
+            Event::Leave { grace } => {
+                tracing::info!(grace_seconds = grace.as_secs_f64(), "leaving");
+            }
+            _ => {}
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) -> Option<Exit> {
         match effect {
-            Effect::Connect => self.link.connect(),
-            Effect::Send(message) => self.link.send(message),
-            Effect::Disconnect => self.link.disconnect(),
-            Effect::Prepare(cell) => {
-                let (fetcher, inputs) = (self.fetcher.clone(), self.inputs.clone());
-                tokio::spawn(async move {
-                    let event = match fetcher.files_of_cell(&cell).await {
-                        Ok(()) => Event::CellReady(cell.id),
-                        Err(message) => Event::CellFailed {
-                            cell: cell.id,
-                            message,
-                        },
-                    };
-                    // Nobody listens any more when the worker is ending.
-                    let _ = inputs.send(Input::Session(event));
-                });
+            Effect::Connect => {
+                self.born += 1;
+                let (endpoint, bearer) = (self.endpoint.clone(), self.bearer.clone());
+                self.link = Some(Link::open(self.born, endpoint, bearer, self.inbox.clone()));
             }
-            Effect::StartSlot(slot) => self.slots.start(slot),
-            Effect::Assign { slot, leases } => self.slots.assign(slot, leases),
-            Effect::Stop { slot, leases } => self.slots.stop(slot, leases),
+            Effect::Send(message) => {
+                if let Some(link) = &self.link
+                    && let Err(why) = link.send(message)
+                {
+                    self.pending
+                        .push_back(Event::Disconnected(Disconnect::Retry(why)));
+                }
+            }
+            Effect::Disconnect => {
+                if let Some(link) = self.link.take() {
+                    tokio::spawn(link.close(FLUSH));
+                }
+            }
+            Effect::Prepare(cell) => self.prepare(&cell),
+            Effect::StartSlot(slot) => self.start(slot),
+            Effect::Assign { slot, leases } => {
+                if let Some(process) = self.process(slot) {
+                    process.assign(leases);
+                }
+            }
+            Effect::Stop { slot, leases } => {
+                if let Some(process) = self.process(slot) {
+                    process.stop(leases);
+                }
+            }
             Effect::Exit(exit) => return Some(exit),
         }
         None
     }
+
+    fn process(&self, slot: SlotNumber) -> Option<&SlotProcess> {
+        self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    /// In the loop and not in a task: a process dies with the *thread* that
+    /// started it, and this one lives as long as the worker.
+    fn start(&mut self, slot: SlotNumber) {
+        self.born += 1;
+        let source = Source::Process(slot, self.born);
+        match self
+            .spawner
+            .spawn(slot, self.born, source, &self.inbox, &self.fetcher)
+        {
+            Ok(process) => {
+                if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+                    *place = Some(process);
+                }
+            }
+            Err(error) => self.pending.push_back(Event::SlotDied {
+                slot,
+                kind: FailureKind::Crash,
+                message: format!("cannot start `{}`: {error}", self.spawner.program.display()),
+            }),
+        }
+    }
+
+    fn prepare(&mut self, cell: &CellText) {
+        // A cell that cannot be read needs no files; the slot will say what is
+        // wrong with it.
+        let files = decode_cell(&cell.json)
+            .map(|spec| files::of_cell(&spec))
+            .unwrap_or_default();
+        let id = cell.id;
+        if files.is_empty() {
+            self.pending.push_back(Event::CellReady(id));
+            return;
+        }
+        let (fetcher, inbox) = (self.fetcher.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let mut event = Event::CellReady(id);
+            for file in &files {
+                if let Err(message) = fetcher.ensure(file).await {
+                    event = Event::CellFailed { cell: id, message };
+                    break;
+                }
+            }
+            // If nobody listens the worker has ended.
+            let _ = inbox.send((Source::Files, event)).await;
+        });
+    }
+
+    fn measure(&mut self) {
+        let slots = self
+            .slots
+            .iter()
+            .flatten()
+            .filter_map(|process| process.pid);
+        let processes = std::iter::once(std::process::id()).chain(slots);
+        self.session
+            .set_memory(processes.filter_map(crate::slot::resident).sum());
+    }
+
+    /// Ends connection and slots.
+    async fn finish(&mut self, end: &End) {
+        for process in self.slots.iter_mut().filter_map(Option::take) {
+            process.end().await;
+        }
+        if let Some(link) = self.link.take()
+            && *end != End::AtOnce
+        {
+            link.close(FLUSH).await;
+        }
+    }
 }
 
-fn random_bytes() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes)
-}
-
-/// This machine's name, for people.
-pub fn host_name() -> String {
-    let uname = rustix::system::uname();
-    uname.nodename().to_string_lossy().into_owned()
+/// The report of a task whose file cannot be had.
+fn without_file(lease: common::protocol::LeaseId, message: String) -> Report {
+    let failure = TaskFailure {
+        kind: FailureKind::DataUnavailable,
+        message,
+        telemetry: Telemetry::default(),
+    };
+    Report {
+        lease,
+        outcome: Outcome::Failure(failure),
+    }
 }

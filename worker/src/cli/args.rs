@@ -1,0 +1,102 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::settings::Flags;
+
+/// Computes tasks for a coordinator, or without one.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version, args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Every option of the first form can also stand in the file of --config \
+    (YAML, `slots: 4`) or in the environment (SWEEP_SLOTS=4); flags win over the environment, \
+    the environment over the file."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(super) join: JoinArgs,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Args, Debug, Default)]
+pub(super) struct JoinArgs {
+    #[command(flatten)]
+    pub(super) flags: Flags,
+    /// Read options from this file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Print the options as they come out of file, environment and flags, and end.
+    #[arg(long)]
+    pub(super) print_config: bool,
+    /// Started by a coordinator of this machine: the token is the first line of standard input,
+    /// and the end of standard input ends the worker.
+    #[arg(long)]
+    pub(super) local: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Compute one task of a grid and print its evidence as JSON.
+    Run(RunArgs),
+    /// Solve every distinct baseline of a grid and print them as a JSON array.
+    Baseline(BaselineArgs),
+    /// Evaluate objective, derivatives and certificate quantities at one point.
+    Evaluate(EvaluateArgs),
+    /// Check the claim of a recorded minimum, twice and independently.
+    Verify(VerifyArgs),
+    /// The process of one slot; started by a worker.
+    #[command(hide = true)]
+    Slot(SlotArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    /// The grid.
+    #[arg(long, value_name = "FILE")]
+    pub(super) grid: PathBuf,
+    /// Number of the task, from 0.
+    #[arg(long, value_name = "N")]
+    pub(super) task: u64,
+    /// Also write TASK.npz and TASK.json there, for `worker verify`.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Threads; they do not change a bit of the result.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) threads: u16,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct BaselineArgs {
+    /// The grid.
+    #[arg(long, value_name = "FILE")]
+    pub(super) grid: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct EvaluateArgs {
+    /// The point as JSON: model, loss, regularizer, inputs, targets, parameters, perhaps mask and
+    /// direction.
+    pub(super) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArgs {
+    /// The parameters; the task lies beside it as TASK.json.
+    pub(super) minimum: PathBuf,
+    /// Folder of the data files that the task names [default: the one of the minimum].
+    #[arg(long, value_name = "DIR")]
+    pub(super) files: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SlotArgs {
+    #[arg(long)]
+    pub(super) blobs: PathBuf,
+    #[arg(long, default_value_t = 1)]
+    pub(super) threads: usize,
+    #[arg(long)]
+    pub(super) memory: Option<u64>,
+}

@@ -1,0 +1,272 @@
+//! `worker --connect URL`: joins a coordinator.
+
+use std::io::{BufRead, Read};
+use std::time::Duration;
+
+use anyhow::Context;
+use common::canon::NUMERICS_VERSION;
+use common::ids::WorkerId;
+use common::math::NUMERIC_LEVEL;
+use common::protocol::Profile;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tracing_subscriber::EnvFilter;
+
+use super::args::JoinArgs;
+use super::settings::{LogFormat, Settings, SettingsError, resolve};
+use super::{BadInput, Status};
+use crate::agent::{self, Bearer, End, Wishes};
+use crate::files::BlobFolder;
+use crate::session::{self, Exit};
+use crate::slot::VERSION;
+
+/// The variable with the token.
+const TOKEN: &str = "SWEEP_TOKEN";
+/// Time to leave in after a second request.
+const HURRY: Duration = Duration::from_secs(1);
+/// Window of a stream and of a connection: the 64 KiB of HTTP/2 would carry
+/// about a megabyte a second across a continent.
+const WINDOW: u32 = 4 << 20;
+
+pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
+    let settings = settings(args)?;
+    if args.print_config {
+        #[expect(clippy::print_stdout, reason = "it is what was asked for")]
+        {
+            print!("{}", settings.to_yaml());
+        }
+        return Ok(Status::Done);
+    }
+    start_log(&settings, args.local)?;
+    let Some(url) = &settings.connect else {
+        let message = "where is the coordinator? give `--connect URL`, or a command (`--help`)";
+        return Err(BadInput(message.to_owned()).into());
+    };
+    let endpoint = endpoint(url, &settings)?;
+    let (token, end) = token(args.local, &settings)?;
+    let bearer = match token {
+        None => Bearer::NONE,
+        Some(token) => Bearer::new(&token).ok_or_else(|| {
+            BadInput("the token has characters that no header may have".to_owned())
+        })?,
+    };
+    // Readable by this user alone, gone with the worker.
+    let folder = tempfile::Builder::new()
+        .prefix("worker-")
+        .tempdir()
+        .context("cannot make a folder for files")?;
+    let config = agent::Config {
+        endpoint,
+        bearer,
+        session: session_config(&settings)?,
+        program: std::env::current_exe().context("this program cannot find itself")?,
+        blobs: BlobFolder(folder.path().to_path_buf()),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Messages need little; the cores are for the slots.
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let grace = Duration::from_secs_f64(settings.grace);
+    let end = runtime.block_on(work(config, args.local, grace, end));
+    // What is still open is of no use to anybody.
+    runtime.shutdown_background();
+    drop(folder);
+    end
+}
+
+fn settings(args: &JoinArgs) -> anyhow::Result<Settings> {
+    let file = match &args.config {
+        None => None,
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| BadInput(format!("cannot read `{name}`: {error}")))?;
+            Some((name, text))
+        }
+    };
+    let file = file
+        .as_ref()
+        .map(|(name, text)| (name.as_str(), text.as_str()));
+    let environment = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    // Heeds affinity and the quota of a control group.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+    resolve(file, &environment, &args.flags, cores).map_err(|error| match error {
+        SettingsError::File(mistakes) => mistakes.into(),
+        SettingsError::Values(values) => BadInput(values.join("\n       ")).into(),
+    })
+}
+
+fn start_log(settings: &Settings, local: bool) -> anyhow::Result<()> {
+    // A local worker shares the terminal with its coordinator.
+    let default = if local { "warn" } else { "info" };
+    let filter = EnvFilter::try_new(settings.log.as_deref().unwrap_or(default))
+        .map_err(|error| BadInput(format!("`log` is no filter: {error}")))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match settings.log_format {
+        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
+
+fn endpoint(url: &str, settings: &Settings) -> anyhow::Result<Endpoint> {
+    let with_scheme = if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("http://{url}")
+    };
+    let bad = |error: &dyn std::fmt::Display| BadInput(format!("`{url}` is no address: {error}"));
+    let mut endpoint = Endpoint::from_shared(with_scheme.clone()).map_err(|error| bad(&error))?;
+    if endpoint.uri().host().is_none() {
+        return Err(bad(&"no host").into());
+    }
+    if with_scheme.starts_with("https://") {
+        let Some(file) = &settings.ca_file else {
+            let message =
+                "an https coordinator needs `ca_file`, the certificate that vouches for it";
+            return Err(BadInput(message.to_owned()).into());
+        };
+        let pem = std::fs::read(file)
+            .map_err(|error| BadInput(format!("cannot read `{}`: {error}", file.display())))?;
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        endpoint = endpoint.tls_config(tls).map_err(|error| bad(&error))?;
+    }
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        // A coordinator that vanished without a word is noticed.
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW))
+}
+
+/// The token, and a wish that comes true when the coordinator of a local worker
+/// is gone.
+fn token(
+    local: bool,
+    settings: &Settings,
+) -> anyhow::Result<(Option<String>, oneshot::Receiver<()>)> {
+    let (end, ends) = oneshot::channel();
+    if local {
+        let mut line = String::new();
+        std::io::stdin()
+            .lock()
+            .read_line(&mut line)
+            .context("no token on standard input")?;
+        std::thread::Builder::new()
+            .name("coordinator".into())
+            .spawn(move || {
+                let mut rest = [0; 256];
+                // Whatever else comes is not for us; only the end counts.
+                while std::io::stdin().lock().read(&mut rest).is_ok_and(|n| n > 0) {}
+                let _ = end.send(());
+            })?;
+        let token = line.trim();
+        return Ok(((!token.is_empty()).then(|| token.to_owned()), ends));
+    }
+    // Kept, so that the wish never comes true.
+    std::mem::forget(end);
+    let token = match &settings.token_file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                BadInput(format!(
+                    "cannot read the token `{}`: {error}",
+                    file.display()
+                ))
+            })?;
+            Some(text.trim().to_owned())
+        }
+        None => std::env::var(TOKEN)
+            .ok()
+            .map(|token| token.trim().to_owned()),
+    };
+    Ok((token.filter(|token| !token.is_empty()), ends))
+}
+
+fn session_config(settings: &Settings) -> anyhow::Result<session::Config> {
+    let mut random = [0; 24];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut from| from.read_exact(&mut random))
+        .context("no random numbers")?;
+    let mut id = [0; WorkerId::BYTES];
+    let mut seed = [0; 8];
+    id.copy_from_slice(&random[..WorkerId::BYTES]);
+    seed.copy_from_slice(&random[WorkerId::BYTES..]);
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let name = settings
+        .name
+        .clone()
+        .unwrap_or_else(|| format!("{host}:{}", std::process::id()));
+    Ok(session::Config {
+        worker: WorkerId(id),
+        profile: Profile {
+            name,
+            host,
+            program_version: VERSION.to_owned(),
+            numerics_version: NUMERICS_VERSION,
+            numeric_levels: vec![NUMERIC_LEVEL.to_owned()],
+            slots: settings.slots,
+            threads_per_slot: settings.threads,
+            memory_per_slot: settings.slot_memory,
+        },
+        seed: u64::from_le_bytes(seed),
+        grace: Duration::from_secs_f64(settings.grace),
+    })
+}
+
+/// Runs the agent beside the signals.
+async fn work(
+    config: agent::Config,
+    local: bool,
+    grace: Duration,
+    end: oneshot::Receiver<()>,
+) -> anyhow::Result<Status> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    // Two wishes: the second one is to hurry.
+    let (leave, leaves) = mpsc::channel(2);
+    let agent = agent::run(config, Wishes { leave: leaves, end });
+    tokio::pin!(agent);
+    let mut asked = false;
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            ended = &mut agent => return conclude(ended, interrupted),
+            // A Ctrl-C reaches all processes of a terminal; what becomes of a
+            // local worker is its coordinator's decision.
+            () = heard(&mut interrupts), if !local => interrupted = true,
+            () = heard(&mut terminations) => {}
+        }
+        let _ = leave.try_send(if asked { grace.min(HURRY) } else { grace });
+        asked = true;
+    }
+}
+
+async fn heard(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn conclude(end: End, interrupted: bool) -> anyhow::Result<Status> {
+    match end {
+        End::Session(Exit::Done) if interrupted => Ok(Status::Interrupted),
+        End::Session(Exit::Done) | End::AtOnce => Ok(Status::Done),
+        End::Session(Exit::Refused(why)) => {
+            Err(BadInput(format!("the coordinator refuses this worker: {why}")).into())
+        }
+        End::Session(Exit::NoSlots(why)) => Err(anyhow::anyhow!("no slot can be started: {why}")),
+    }
+}

@@ -1,0 +1,97 @@
+//! TASK.npz and TASK.json: the claim of one run, as a coordinator writes it too.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::Context;
+use common::canon::NUMERICS_VERSION;
+use common::decode::decode_task;
+use common::ids::TaskId;
+use common::layout::ParamArray;
+use common::math::NUMERIC_LEVEL;
+use common::spec::TaskSpec;
+use engine::run::Finished;
+use ndarray::{ArrayD, IxDyn};
+use ndarray_npy::NpzWriter;
+use serde_json::{Value, json};
+
+use super::{BadInput, json as show};
+
+/// Writes both files of a run.
+pub(super) fn write(
+    folder: &Path,
+    task: TaskId,
+    spec: &TaskSpec,
+    arrays: &[ParamArray],
+    finished: &Finished,
+) -> anyhow::Result<()> {
+    let about = || format!("cannot write to `{}`", folder.display());
+    std::fs::create_dir_all(folder).with_context(about)?;
+    let file = File::create(folder.join(format!("{task}.npz"))).with_context(about)?;
+    let mut archive = NpzWriter::new(file);
+    for array in arrays {
+        let values = finished.theta[array.range()].to_vec();
+        let values = ArrayD::from_shape_vec(IxDyn(&array.shape), values)?;
+        archive
+            .add_array(&array.name, &values)
+            .with_context(about)?;
+    }
+    archive.finish().with_context(about)?;
+    let shapes: Vec<Value> = arrays
+        .iter()
+        .map(|a| json!({"name": a.name, "shape": a.shape}))
+        .collect();
+    let text = json!({
+        "schema": "minimum/1",
+        "task": task,
+        "specification": spec,
+        "numerics_version": NUMERICS_VERSION,
+        "numeric_level": NUMERIC_LEVEL,
+        "arrays": shapes,
+        "evidence": show::run(&finished.evidence),
+    });
+    let path = folder.join(format!("{task}.json"));
+    std::fs::write(path, format!("{text:#}\n")).with_context(about)
+}
+
+/// The task of a minimum.
+pub(super) struct Claimed {
+    pub(super) task: TaskId,
+    pub(super) spec: TaskSpec,
+}
+
+/// Reads TASK.json.
+pub(super) fn read(path: &Path) -> anyhow::Result<Claimed> {
+    let name = path.display();
+    let bad = |why: String| BadInput(format!("`{name}`: {why}"));
+    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    if value["schema"] != "minimum/1" {
+        return Err(bad(format!(
+            "the schema is {}, not \"minimum/1\"",
+            value["schema"]
+        ))
+        .into());
+    }
+    let other = |key: &str, own: Value| {
+        (value[key] != own).then(|| {
+            bad(format!(
+                "its `{key}` is {}, this program's {own}",
+                value[key]
+            ))
+        })
+    };
+    let differs = other("numerics_version", json!(NUMERICS_VERSION))
+        .or_else(|| other("numeric_level", json!(NUMERIC_LEVEL)));
+    if let Some(error) = differs {
+        return Err(error.into());
+    }
+    let task = value["task"].as_str().unwrap_or_default();
+    let task = task
+        .parse()
+        .map_err(|error| bad(format!("`task`: {error}")))?;
+    Ok(Claimed {
+        task,
+        spec: decode_task(&value["specification"].to_string())?,
+    })
+}

@@ -1,0 +1,101 @@
+//! What people type: options, commands, exit codes.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | internal error |
+//! | 2 | bad input |
+//! | 3 | done, with something that failed |
+//! | 130 | interrupted |
+
+mod args;
+mod baseline;
+mod evaluate;
+mod grid;
+mod join;
+mod json;
+mod margin;
+mod minimum;
+mod point;
+mod run;
+mod settings;
+mod slot;
+mod verify;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use common::diagnostic::Mistakes;
+
+pub use args::Cli;
+use args::Command;
+pub use settings::{Flags, LogFormat, Settings, SettingsError, resolve};
+
+/// What a command says beside what it prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Everything is as it should be.
+    Done,
+    /// Done, and the answer is that something failed.
+    Failed,
+    /// Stopped by an interrupt.
+    Interrupted,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Done => Self::SUCCESS,
+            Status::Failed => Self::from(3),
+            Status::Interrupted => Self::from(130),
+        }
+    }
+}
+
+/// The input is to blame, exit code 2; everything else is exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadInput(pub String);
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => join::main(&cli.join),
+        Some(Command::Slot(args)) => slot::main(&args),
+        Some(Command::Run(args)) => run::main(&args),
+        Some(Command::Baseline(args)) => baseline::main(&args),
+        Some(Command::Evaluate(args)) => evaluate::main(&args),
+        Some(Command::Verify(args)) => verify::main(&args),
+    };
+    match outcome {
+        Ok(status) => status.into(),
+        Err(error) => complain(&error),
+    }
+}
+
+/// Says what went wrong, and whose fault it is.
+fn complain(error: &anyhow::Error) -> ExitCode {
+    let mut to = std::io::stderr();
+    let colours = to.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mistakes = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Mistakes>());
+    // Nowhere to complain about complaints.
+    let _ = match mistakes {
+        Some(mistakes) => write!(to, "{}", mistakes.render(colours)),
+        None => writeln!(to, "error: {error:#}"),
+    };
+    let bad_input = mistakes.is_some() || error.chain().any(|cause| cause.is::<BadInput>());
+    ExitCode::from(if bad_input { 2 } else { 1 })
+}
+
+/// Prints a JSON value on standard output.
+fn print(value: &serde_json::Value) -> anyhow::Result<()> {
+    match write!(std::io::stdout().lock(), "{value:#}\n") {
+        // Whoever reads has read enough (`| head`).
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

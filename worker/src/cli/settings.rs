@@ -1,0 +1,426 @@
+//! Options of a worker that joins a coordinator: defaults < file < environment
+//! < flags, resolved once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use common::diagnostic::{Diagnostics, Mistakes, Source};
+use common::node::{self, Limits, Node, Value};
+use config::{Config, ConfigError, File, FileStoredFormat, Format, Value as Setting, ValueKind};
+
+/// Beginning of the names of environment variables.
+const PREFIX: &str = "SWEEP_";
+/// Every option, by its name in files.
+const KEYS: [&str; 10] = [
+    "connect",
+    "slots",
+    "threads",
+    "name",
+    "token_file",
+    "ca_file",
+    "slot_memory",
+    "grace",
+    "log",
+    "log_format",
+];
+
+/// Options as flags.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct Flags {
+    /// Where the coordinator listens, for example http://10.0.0.1:7000.
+    #[arg(long, value_name = "URL")]
+    pub connect: Option<String>,
+    /// Tasks computed at a time [default: cores over threads].
+    #[arg(long, value_name = "N")]
+    pub slots: Option<u32>,
+    /// Threads of one task [default: 1].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<u32>,
+    /// Name for people [default: host and process].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// File with the coordinator's token; else the variable SWEEP_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<String>,
+    /// File with the certificate (PEM) that vouches for an https coordinator.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<String>,
+    /// Memory that one slot may use, bytes [default: no limit].
+    #[arg(long, value_name = "BYTES")]
+    pub slot_memory: Option<u64>,
+    /// Seconds that running tasks have to end when the worker leaves [default: 25].
+    #[arg(long, value_name = "S")]
+    pub grace: Option<f64>,
+    /// What to log, for example `debug` or `worker=debug` [default: info, with --local warn].
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How to log.
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The options as they are used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Where the coordinator listens.
+    pub connect: Option<String>,
+    /// Tasks computed at a time, at least 1.
+    pub slots: u32,
+    /// Threads of one task, at least 1.
+    pub threads: u32,
+    /// Name for people; host and process if not given.
+    pub name: Option<String>,
+    /// File with the token.
+    pub token_file: Option<PathBuf>,
+    /// File with a certificate.
+    pub ca_file: Option<PathBuf>,
+    /// Memory of one slot, bytes.
+    pub slot_memory: Option<u64>,
+    /// Seconds to leave in; below Kubernetes' usual 30.
+    pub grace: f64,
+    /// Filter of the log; `info`, for a local worker `warn`, if not given.
+    pub log: Option<String>,
+    /// Form of the log.
+    pub log_format: LogFormat,
+}
+
+/// Everything that is wrong with the options.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file is no YAML, or has no such keys.
+    #[error(transparent)]
+    File(#[from] Mistakes),
+    /// Values that cannot be used, one a line.
+    #[error("{}", .0.join("\n"))]
+    Values(Vec<String>),
+}
+
+/// Resolves options. `file` is a name and a text; `cores` is what the process
+/// may use.
+///
+/// # Errors
+/// All mistakes.
+pub fn resolve(
+    file: Option<(&str, &str)>,
+    environment: &BTreeMap<String, String>,
+    flags: &Flags,
+    cores: u32,
+) -> Result<Settings, SettingsError> {
+    let mut builder = Config::builder();
+    if let Some((name, text)) = file {
+        check_file(name, text)?;
+        builder = builder.add_source(File::from_str(text, Yaml));
+    }
+    let known: HashMap<String, String> = KEYS
+        .iter()
+        .filter_map(|key| Some((key, environment.get(&variable(key))?)))
+        .map(|(key, value)| (variable(key), value.clone()))
+        .collect();
+    let environment = config::Environment::with_prefix(PREFIX.trim_end_matches('_'))
+        .prefix_separator("_")
+        .source(Some(known.into_iter().collect()));
+    builder = builder.add_source(environment);
+    let whole = |x: Option<u32>| x.map(|x| Setting::from(u64::from(x)));
+    let text = |x: &Option<String>| x.clone().map(Setting::from);
+    let format = flags.log_format.and_then(|f| f.to_possible_value());
+    for (key, value) in [
+        ("connect", text(&flags.connect)),
+        ("slots", whole(flags.slots)),
+        ("threads", whole(flags.threads)),
+        ("name", text(&flags.name)),
+        ("token_file", text(&flags.token_file)),
+        ("ca_file", text(&flags.ca_file)),
+        ("slot_memory", flags.slot_memory.map(Setting::from)),
+        ("grace", flags.grace.map(Setting::from)),
+        ("log", text(&flags.log)),
+        ("log_format", format.map(|f| Setting::from(f.get_name()))),
+    ] {
+        builder = builder
+            .set_override_option(key, value)
+            .map_err(|error| SettingsError::Values(vec![error.to_string()]))?;
+    }
+    let merged = builder
+        .build()
+        .map_err(|e| SettingsError::Values(vec![e.to_string()]))?;
+    Reader {
+        config: merged,
+        mistakes: Vec::new(),
+    }
+    .settings(cores)
+}
+
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase())
+}
+
+/// Reads values and collects mistakes.
+struct Reader {
+    config: Config,
+    mistakes: Vec<String>,
+}
+
+impl Reader {
+    fn settings(mut self, cores: u32) -> Result<Settings, SettingsError> {
+        let threads = self
+            .whole("threads", u64::from(u32::MAX))
+            .map_or(1, |x| x as u32);
+        let slots = self.whole("slots", 4096).map(|x| x as u32);
+        let grace = self.get("grace", Config::get_float).unwrap_or(25.0);
+        if !(grace.is_finite() && (0.0..=86_400.0).contains(&grace)) {
+            self.mistakes
+                .push(format!("`grace` must be from 0 to 86400, found {grace}"));
+        }
+        let format = self.get("log_format", Config::get_string);
+        let log_format = match format.as_deref() {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => {
+                self.mistakes.push(format!(
+                    "`log_format` must be `text` or `json`, found `{other}`"
+                ));
+                LogFormat::Text
+            }
+        };
+        let settings = Settings {
+            connect: self.get("connect", Config::get_string),
+            slots: slots.unwrap_or((cores / threads).max(1)),
+            threads,
+            name: self.get("name", Config::get_string),
+            token_file: self
+                .get("token_file", Config::get_string)
+                .map(PathBuf::from),
+            ca_file: self.get("ca_file", Config::get_string).map(PathBuf::from),
+            slot_memory: self.whole("slot_memory", i64::MAX as u64),
+            grace: grace,
+            log: self.get("log", Config::get_string),
+            log_format,
+        };
+        if self.mistakes.is_empty() {
+            Ok(settings)
+        } else {
+            Err(SettingsError::Values(self.mistakes))
+        }
+    }
+
+    fn get<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&Config, &str) -> Result<T, ConfigError>,
+    ) -> Option<T> {
+        match read(&self.config, key) {
+            Ok(value) => Some(value),
+            Err(ConfigError::NotFound(_)) => None,
+            Err(error) => {
+                self.mistakes.push(format!("`{key}`: {error}"));
+                None
+            }
+        }
+    }
+
+    /// A number from 1 on.
+    fn whole(&mut self, key: &str, most: u64) -> Option<u64> {
+        let found = self.get(key, Config::get_int)?;
+        match u64::try_from(found) {
+            Ok(x) if (1..=most).contains(&x) => Some(x),
+            _ => {
+                self.mistakes
+                    .push(format!("`{key}` must be from 1 to {most}, found {found}"));
+                None
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// In the notation of the file.
+    pub fn to_yaml(&self) -> String {
+        let text = |x: &str| serde_json::Value::from(x).to_string();
+        let path = |x: &Option<PathBuf>| x.as_ref().map(|x| text(&x.to_string_lossy()));
+        let format = self.log_format.to_possible_value();
+        let rows = [
+            ("connect", self.connect.as_deref().map(text)),
+            ("slots", Some(self.slots.to_string())),
+            ("threads", Some(self.threads.to_string())),
+            ("name", self.name.as_deref().map(text)),
+            ("token_file", path(&self.token_file)),
+            ("ca_file", path(&self.ca_file)),
+            ("slot_memory", self.slot_memory.map(|x| x.to_string())),
+            ("grace", Some(self.grace.to_string())),
+            ("log", self.log.as_deref().map(text)),
+            ("log_format", format.map(|f| f.get_name().to_owned())),
+        ];
+        rows.iter().fold(String::new(), |mut out, (key, value)| {
+            let _ = writeln!(out, "{key}: {}", value.as_deref().unwrap_or("null"));
+            out
+        })
+    }
+}
+
+/// All mistakes of a file's form.
+fn check_file(name: &str, text: &str) -> Result<(), Mistakes> {
+    let mut diagnostics = Diagnostics::new();
+    if let Some(node) = node::parse(text, Limits::GRID, &mut diagnostics) {
+        let mut decoder = common::decode::Decoder::wire(&mut diagnostics);
+        if node.value != Value::Null
+            && let Some(map) = decoder.map(&node, "the configuration")
+        {
+            decoder.known_keys(map, "the configuration", &KEYS);
+        }
+    }
+    if diagnostics.has_errors() {
+        let source = Source {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        };
+        return Err(Mistakes {
+            source,
+            diagnostics,
+        });
+    }
+    Ok(())
+}
+
+/// The grid's YAML as a format of `config`.
+#[derive(Clone, Copy, Debug)]
+struct Yaml;
+
+impl Format for Yaml {
+    fn parse(
+        &self,
+        uri: Option<&String>,
+        text: &str,
+    ) -> Result<config::Map<String, Setting>, Box<dyn Error + Send + Sync>> {
+        let mut diagnostics = Diagnostics::new();
+        let node = node::parse(text, Limits::GRID, &mut diagnostics);
+        let map = node.as_ref().and_then(Node::as_map);
+        let entries = map.into_iter().flatten();
+        let values = entries.filter(|entry| entry.value.value != Value::Null);
+        Ok(values
+            .map(|entry| (entry.key.clone(), setting(uri, &entry.value)))
+            .collect())
+    }
+}
+
+impl FileStoredFormat for Yaml {
+    fn file_extensions(&self) -> &'static [&'static str] {
+        &["yaml", "yml", "json"]
+    }
+}
+
+fn setting(uri: Option<&String>, node: &Node) -> Setting {
+    let kind = match &node.value {
+        Value::Null | Value::Invalid => ValueKind::Nil,
+        Value::Bool(x) => ValueKind::Boolean(*x),
+        Value::Int(x) => ValueKind::I128(*x),
+        Value::Float(x) => ValueKind::Float(*x),
+        Value::Str(x) => ValueKind::String(x.clone()),
+        Value::Seq(items) => {
+            ValueKind::Array(items.iter().map(|item| setting(uri, item)).collect())
+        }
+        Value::Map(map) => ValueKind::Table(
+            map.into_iter()
+                .map(|entry| (entry.key.clone(), setting(uri, &entry.value)))
+                .collect(),
+        ),
+    };
+    Setting::new(uri, kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file_and_that_over_defaults() {
+        let file = "slots: 2\nthreads: 2\nname: file\nlog: debug\n";
+        let variables = environment(&[
+            ("SWEEP_SLOTS", "3"),
+            ("SWEEP_NAME", "environment"),
+            ("SWEEP_LISTEN", "the coordinator's"),
+        ]);
+        let flags = Flags {
+            slots: Some(4),
+            ..Flags::default()
+        };
+        let found = resolve(Some(("w.yaml", file)), &variables, &flags, 8).unwrap();
+        assert_eq!((found.slots, found.threads), (4, 2));
+        assert_eq!(
+            (found.name.as_deref(), found.log.as_deref()),
+            (Some("environment"), Some("debug"))
+        );
+        assert_eq!((found.grace, found.connect), (25.0, None));
+    }
+
+    #[test]
+    fn slots_fill_the_cores_with_their_threads() {
+        let slots = |threads, cores| {
+            let flags = Flags {
+                threads,
+                ..Flags::default()
+            };
+            resolve(None, &BTreeMap::new(), &flags, cores)
+                .unwrap()
+                .slots
+        };
+        assert_eq!(
+            [slots(None, 8), slots(Some(3), 8), slots(Some(16), 8)],
+            [8, 2, 1]
+        );
+    }
+
+    #[test]
+    fn every_bad_value_is_named_and_unknown_keys_are_shown_in_their_place() {
+        let variables = environment(&[("SWEEP_SLOTS", "0"), ("SWEEP_GRACE", "soon")]);
+        let flags = Flags {
+            threads: Some(0),
+            ..Flags::default()
+        };
+        let error = resolve(None, &variables, &flags, 1)
+            .unwrap_err()
+            .to_string();
+        for key in ["slots", "threads", "grace"] {
+            assert!(error.contains(&format!("`{key}`")), "{error}");
+        }
+        let file = Some(("w.yaml", "slotz: 2\nsolts: 3\n"));
+        let error = resolve(file, &BTreeMap::new(), &Flags::default(), 1)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("w.yaml:1:1") && error.contains("did you mean `slots`"),
+            "{error}"
+        );
+        assert!(error.contains("w.yaml:2:1"), "{error}");
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let flags = Flags {
+            name: Some("a: \"b\"".into()),
+            slot_memory: Some(5),
+            ..Flags::default()
+        };
+        let found = resolve(None, &BTreeMap::new(), &flags, 3).unwrap();
+        let text = found.to_yaml();
+        let again = resolve(Some(("w", &text)), &BTreeMap::new(), &Flags::default(), 1).unwrap();
+        assert_eq!(found, again);
+    }
+}
