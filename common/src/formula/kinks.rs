@@ -7,8 +7,9 @@
 //! symbolic value and derivative twice, with `u` exactly zero and the pieces
 //! forced to one side and to the other:
 //!
-//! * where `u` is a straight line, at its root, together with every other
-//!   straight line that has the same root;
+//! * where `u` is a straight line, or straight pieces whose ends are such
+//!   roots (`max(t, -1) - 1`), at its roots, together with every other `u`
+//!   that has the same root;
 //! * elsewhere at a set of sample points: the jump as a function of t is
 //!   piecewise analytic, and one that vanishes at all of them, on both sides
 //!   of 0 and at several sizes, is taken to vanish.
@@ -28,7 +29,7 @@ pub struct Kink {
     /// Its derivative by t: |argument/slope| is, near the kink, the distance
     /// of t from it.
     pub slope: Index,
-    /// The t of the kink, where `argument` is a straight line in t.
+    /// The t of the kink, where `argument` is a line of straight pieces in t.
     pub position: Option<f64>,
 }
 
@@ -115,6 +116,85 @@ pub(super) fn real_kinks(
         }
     }
     kinks
+}
+
+/// Places arguments that are no straight lines, inner ones first: each root of
+/// one that is made of straight pieces is a candidate; one that is not, or
+/// whose pieces end at unknown places, is a candidate without a position.
+pub(super) fn place_bent(
+    nodes: &[Node],
+    mut bent: Vec<(Index, Index)>,
+    candidates: &mut Vec<(Kink, Option<f64>)>,
+) {
+    bent.sort_unstable();
+    let mut all_placed = true;
+    for (argument, slope) in bent {
+        let known = candidates.iter().filter_map(|(kink, _)| kink.position);
+        let roots = if all_placed {
+            roots_of_pieces(nodes, argument, known.collect())
+        } else {
+            None
+        };
+        let candidate = |position| Kink {
+            argument,
+            slope,
+            position,
+        };
+        match roots {
+            Some(roots) => candidates.extend(
+                roots
+                    .into_iter()
+                    .map(|(t, slope)| (candidate(Some(t)), Some(slope))),
+            ),
+            None => {
+                all_placed = false;
+                candidates.push((candidate(None), None));
+            }
+        }
+    }
+}
+
+/// Roots of a node with its slopes there, if it is a straight line between
+/// each two neighbours of `breaks` and beyond the outer ones.
+fn roots_of_pieces(
+    nodes: &[Node],
+    argument: Index,
+    mut breaks: Vec<f64>,
+) -> Option<Vec<(f64, f64)>> {
+    breaks.sort_by(f64::total_cmp);
+    breaks.dedup_by(|a, b| same_place(*a, *b));
+    let mut values = Vec::new();
+    let mut at = |t: f64| {
+        super::evaluate(nodes, t, &mut values);
+        values[argument]
+    };
+    let mut roots: Vec<(f64, f64)> = Vec::new();
+    for piece in 0..=breaks.len() {
+        let low = piece.checked_sub(1).map(|i| breaks[i]);
+        let high = breaks.get(piece).copied();
+        let inside = |share: f64| match (low, high) {
+            (Some(a), Some(b)) => a + share * (b - a),
+            (Some(a), None) => a + 8.0 * share,
+            (None, Some(b)) => b - 8.0 * share,
+            (None, None) => 8.0 * share - 4.0,
+        };
+        let [p, q, r] = [inside(0.1875), inside(0.5), inside(0.8125)];
+        let (up, uq, ur) = (at(p), at(q), at(r));
+        let slope = (ur - up) / (r - p);
+        let scale = up.abs().max(ur.abs()).max(1.0);
+        let bend = (up + slope * (q - p) - uq).abs();
+        // Not `>`: what is not a number is no straight line.
+        if !(bend <= 1e-12 * scale) {
+            return None;
+        }
+        let t = p - up / slope + 0.0;
+        let within = low.is_none_or(|a| t >= a || same_place(t, a))
+            && high.is_none_or(|b| t <= b || same_place(t, b));
+        if t.is_finite() && within && !roots.iter().any(|(s, _)| same_place(*s, t)) {
+            roots.push((t, slope));
+        }
+    }
+    Some(roots)
 }
 
 fn same_place(a: f64, b: f64) -> bool {

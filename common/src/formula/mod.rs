@@ -173,23 +173,24 @@ impl Jet {
 
         let mut at_zero = Vec::new();
         evaluate(&nodes, 0.0, &mut at_zero);
-        let candidates: Vec<(Kink, Option<f64>)> = lines
-            .iter()
-            .zip(arguments.iter().zip(slopes))
-            .map(|(&line, (&argument, &slope))| {
-                let root = line.map(|l| -at_zero[argument] / l);
-                // Adding +0 turns a negative zero into zero.
-                let position = root.filter(|t| t.is_finite()).map(|t| t + 0.0);
-                (
+        let mut candidates: Vec<(Kink, Option<f64>)> = Vec::new();
+        let mut bent: Vec<(Index, Index)> = Vec::new();
+        for (&line, (&argument, &slope)) in lines.iter().zip(arguments.iter().zip(slopes)) {
+            let root = line.map(|l| -at_zero[argument] / l);
+            // Adding +0 turns a negative zero into zero.
+            match root.filter(|t| t.is_finite()).map(|t| t + 0.0) {
+                None if line.is_none() => bent.push((argument, slope)),
+                position => candidates.push((
                     Kink {
                         argument,
                         slope,
                         position,
                     },
                     line,
-                )
-            })
-            .collect();
+                )),
+            }
+        }
+        kinks::place_bent(&nodes, bent, &mut candidates);
         let kinks = kinks::real_kinks(&nodes, [value, first], &candidates);
         Self {
             nodes,

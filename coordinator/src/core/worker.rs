@@ -531,7 +531,7 @@ impl Core {
             let reason = format!("{failures} tasks in a row failed here");
             let message = CoordinatorMessage::Drain {
                 reason,
-                finished: false,
+                finished: true,
             };
             self.effects.push(Effect::Send { session, message });
         }
