@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(found(formula("max(t, 2*t - 3)"), 1.0, 1.5), Some(0.5));
         assert_eq!(
             found(formula("relu(t) * tanh(relu(t - 1)) + abs(t)"), 1.0, -0.25),
-            Some(0.75)
+            Some(0.25)
         );
     }
 
