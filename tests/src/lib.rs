@@ -1,3 +1,4 @@
-//! What whole-system tests share. The tests themselves are in `tests/tests`.
+//! Support for whole-system tests.
 
+pub mod processes;
 pub mod simulation;

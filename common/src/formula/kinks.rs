@@ -32,6 +32,44 @@ pub struct Kink {
     pub position: Option<f64>,
 }
 
+/// Value, first and second derivative on either side of a kink.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OneSided {
+    /// The t of the kink.
+    pub position: f64,
+    /// Value, first and second derivative as t comes from below.
+    pub left: [f64; 3],
+    /// The same as t comes from above.
+    pub right: [f64; 3],
+}
+
+/// One-sided values of the `observed` nodes at every kink with a known position, ascending.
+pub(super) fn one_sided(nodes: &[Node], observed: [Index; 3], kinks: &[Kink]) -> Vec<OneSided> {
+    let mut positions: Vec<f64> = kinks.iter().filter_map(|k| k.position).collect();
+    positions.sort_by(f64::total_cmp);
+    positions.dedup_by(|a, b| same_place(*a, *b));
+    let mut plain = Vec::new();
+    let jets = positions.into_iter().map(|t| {
+        super::evaluate(nodes, t, &mut plain);
+        let right: Vec<(Index, bool)> = kinks
+            .iter()
+            .filter(|k| k.position.is_some_and(|s| same_place(s, t)))
+            .map(|k| (k.argument, plain[k.slope] > 0.0))
+            .collect();
+        let left: Vec<(Index, bool)> = right.iter().map(|&(u, side)| (u, !side)).collect();
+        let at = |sides: &[(Index, bool)]| {
+            let values = forced(nodes, t, sides);
+            observed.map(|i| values[i])
+        };
+        OneSided {
+            position: t,
+            left: at(&left),
+            right: at(&right),
+        }
+    });
+    jets.collect()
+}
+
 /// Relative size below which a difference is rounding, not a jump.
 const ROUNDING: f64 = 1e-13;
 

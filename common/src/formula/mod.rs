@@ -38,7 +38,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use expr::{Binary, Index, Node, Unary, evaluate};
-pub use kinks::Kink;
+pub use kinks::{Kink, OneSided};
 pub use parse::{FormulaError, MAX_BYTES, MAX_DEPTH, MAX_NODES, Problem};
 pub use tree::{CONSTANTS, Function, FunctionOfTwo, Operator, Tree};
 
@@ -100,6 +100,13 @@ impl Formula {
     /// Where the first derivative jumps.
     pub fn kinks(&self) -> &[Kink] {
         &self.jet.kinks
+    }
+
+    /// One-sided values and derivatives at the kinks whose argument is a
+    /// straight line in t, by ascending position.
+    pub fn one_sided_jets(&self) -> Vec<OneSided> {
+        let jet = &self.jet;
+        kinks::one_sided(&jet.nodes, [jet.value, jet.first, jet.second], &jet.kinks)
     }
 
     /// The formula, its first and its second derivative at `t`.

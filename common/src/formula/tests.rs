@@ -355,3 +355,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_sided_jets_are_the_limits_from_either_side() {
+    for (source, positions) in [
+        ("relu(t)", vec![0.0]),
+        ("abs(2*t - 3)", vec![1.5]),
+        ("max(t, 0.1*t) + relu(1 - t)^2", vec![0.0]),
+        ("min(max(t, -1), 1)", vec![-1.0, 1.0]),
+        ("relu(t) - relu(-t) + abs(t - 2)*exp(t)", vec![2.0]),
+        ("relu(-t) * 3 + sin(t)", vec![0.0]),
+    ] {
+        let formula = Formula::parse(source).unwrap();
+        let jets = formula.one_sided_jets();
+        let found: Vec<f64> = jets.iter().map(|k| k.position).collect();
+        assert_eq!(found, positions, "{source}");
+        for jet in jets {
+            let e = 1e-9;
+            for (side, at) in [(jet.left, jet.position - e), (jet.right, jet.position + e)] {
+                let near = formula.jet_at(at);
+                for (a, b) in side.iter().zip(near) {
+                    assert!(
+                        (a - b).abs() <= 1e-6 * a.abs().max(1.0),
+                        "{source} at {at}: {a} {b}"
+                    );
+                }
+            }
+        }
+    }
+}

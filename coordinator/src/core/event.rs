@@ -267,6 +267,8 @@ pub enum Effect {
         sweep: SweepNumber,
         /// Finished or cancelled.
         state: SweepState,
+        /// Positions of its plan that were the same task as an earlier one.
+        duplicates: u64,
         /// Its tasks and what was gathered.
         workload: Box<dyn Workload>,
     },

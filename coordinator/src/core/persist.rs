@@ -208,11 +208,11 @@ impl Core {
             if self.journal.is_durable(ticket)
                 && let Some(sweep) = self.sweeps.remove(&number)
             {
-                let (state, workload) = (sweep.state, sweep.workload);
                 self.effects.push(Effect::SweepEnded {
                     sweep: number,
-                    state,
-                    workload,
+                    state: sweep.state,
+                    duplicates: sweep.duplicates,
+                    workload: sweep.workload,
                 });
             }
             return;

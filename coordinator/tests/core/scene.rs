@@ -105,6 +105,7 @@ impl Scene {
                 sweep,
                 state,
                 workload,
+                ..
             } => {
                 let workload = *workload
                     .into_any()

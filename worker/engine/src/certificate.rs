@@ -22,6 +22,7 @@ use common::math::slice::{axpy, dot, max_abs, norm, norm_squared};
 use common::record::{Attainment, BaselineEvidence, EigenvalueMethod};
 use common::spec::{Loss, Skip, Tolerances};
 
+use crate::kink;
 use crate::lanczos;
 use crate::linalg::{Cholesky, Svd, Tridiagonal, multiply, transpose};
 use crate::linear::LinearProblem;
@@ -45,6 +46,8 @@ pub enum Refusal {
     NewtonStep,
     /// Condition 4; the direction a vᵀ in the variables.
     HiddenDescent(Vec<f64>),
+    /// On or near kinks, where the conditions of [`crate::kink`] do not hold.
+    Kink,
 }
 
 /// Everything that is recorded about a point.
@@ -84,6 +87,14 @@ pub struct Examination {
     pub norm_wv: Option<f64>,
     /// Norm of the damped Newton step.
     pub newton_step: Option<f64>,
+    /// Active kinks.
+    pub kinks: u32,
+    /// Distance of the nearest other pre-activation to a kink.
+    pub kink_margin: Option<f64>,
+    /// Smallest slack of the multipliers of the active kinks.
+    pub kink_slack: Option<f64>,
+    /// Kinks whose gradients depend on one another.
+    pub kink_cluster: u32,
     /// Eigenvector of the smallest eigenvalue, when one was computed.
     pub lowest: Option<Vec<f64>>,
     /// None when the certificate holds.
@@ -117,7 +128,7 @@ struct Outer<'a> {
 /// coordinates, used for large problems. Both count their own work.
 pub fn examine(
     objective: &mut Objective<'_>,
-    head: Option<&mut Objective<'_>>,
+    mut head: Option<&mut Objective<'_>>,
     theta: &[f64],
     context: &Context<'_>,
 ) -> Examination {
@@ -146,6 +157,10 @@ pub fn examine(
         norm_w: f64::NAN,
         norm_wv: None,
         newton_step: None,
+        kinks: 0,
+        kink_margin: None,
+        kink_slack: None,
+        kink_cluster: 0,
         lowest: None,
         refusal: None,
     };
@@ -170,6 +185,13 @@ pub fn examine(
     });
     closed_form(problem, objective, theta, outer.as_ref(), context, &mut e);
 
+    if objective.has_kinks() && n <= DENSE {
+        let settled = on_kinks(objective, head.as_deref_mut(), theta, context, &mut e);
+        if settled {
+            return e;
+        }
+        objective.ensure_linearized(&x);
+    }
     let tolerance = context.tolerances.gradient * value.abs().max(1.0);
     if e.gradient_norm > tolerance {
         // The eigenvalues of a point that is not stationary certify nothing.
@@ -219,6 +241,66 @@ pub fn examine(
         );
     }
     e
+}
+
+/// The examination of a point that sits on kinks, in head coordinates where they
+/// apply (a minimum there is one in θ, THEORY §1 item 7); `false` if it sits on none
+/// and the ordinary conditions decide.
+fn on_kinks(
+    objective: &mut Objective<'_>,
+    head: Option<&mut Objective<'_>>,
+    theta: &[f64],
+    context: &Context<'_>,
+    e: &mut Examination,
+) -> bool {
+    let problem = objective.problem();
+    let demands = kink::Demands {
+        gradient: context.tolerances.gradient,
+        curvature: context.tolerances.curvature,
+        margin: context.tolerances.kink_margin,
+    };
+    let found = match head {
+        Some(head) => {
+            let mut q = vec![0.0; problem.program_len()];
+            Objective::to_program(problem, theta, &mut q);
+            let found = kink::inspect(&mut kink::Kinked::new(head), &q, &demands);
+            // The same soft signs in θ.
+            let mut kinked = kink::Kinked::new(objective);
+            let field = kinked.field(theta, &found.signs);
+            e.gradient_norm = max_abs(&field.gradient);
+            found
+        }
+        None => {
+            let found = kink::inspect(&mut kink::Kinked::new(objective), theta, &demands);
+            e.gradient_norm = found.gradient;
+            found
+        }
+    };
+    e.kinks = u32::try_from(found.kinks).unwrap_or(u32::MAX);
+    e.kink_cluster = u32::try_from(found.cluster).unwrap_or(u32::MAX);
+    e.kink_margin = found.margin;
+    e.kink_slack = found.slack;
+    if found.kinks == 0 {
+        if found.margin.is_some_and(|m| !(m > demands.margin)) {
+            e.refusal = Some(Refusal::Kink);
+            return true;
+        }
+        return false;
+    }
+    if found.smallest.is_finite() {
+        e.min_eigenvalue = Some(found.smallest);
+        e.max_eigenvalue = Some(found.largest);
+        e.method = Some(EigenvalueMethod::Dense);
+        e.newton_step = Some(found.newton_step);
+    }
+    let stationary = e.gradient_norm <= demands.gradient * e.objective.abs().max(1.0)
+        && found.newton_step <= 1e-6 * (1.0 + e.norm_theta);
+    e.refusal = match found.finding {
+        kink::Finding::Minimum if stationary => None,
+        kink::Finding::NonFinite => Some(Refusal::NonFinite),
+        _ => Some(Refusal::Kink),
+    };
+    true
 }
 
 /// ‖A‖, ‖B‖, gap bound, induced value, σ_min(W), ‖WV‖.

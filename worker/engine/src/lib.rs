@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod certificate;
 mod formula;
 pub mod kernels;
+pub mod kink;
 mod lanczos;
 pub mod linalg;
 pub mod linear;

@@ -29,21 +29,18 @@ pub fn kinks_of(activation: &Activation) -> Vec<KinkShape> {
                 right: [scale, 0.0],
             }]
         }
-        Activation::Formula(formula) => {
-            let mut out: Vec<KinkShape> = formula
-                .one_sided_jets()
-                .into_iter()
-                .map(|k| KinkShape {
-                    position: k.position,
-                    value: k.left[0],
-                    left: [k.left[1], k.left[2]],
-                    right: [k.right[1], k.right[2]],
-                })
-                .collect();
-            out.sort_by(|a, b| a.position.total_cmp(&b.position));
-            out.dedup_by(|a, b| a.position == b.position);
-            out
-        }
+        Activation::Formula(formula) => formula
+            .one_sided_jets()
+            .into_iter()
+            // A jump of the value itself (`sign`) is no kink that a minimum can sit on.
+            .filter(|k| (k.left[0] - k.right[0]).abs() <= 1e-12 * k.left[0].abs().max(1.0))
+            .map(|k| KinkShape {
+                position: k.position,
+                value: k.left[0],
+                left: [k.left[1], k.left[2]],
+                right: [k.right[1], k.right[2]],
+            })
+            .collect(),
         _ => Vec::new(),
     }
 }

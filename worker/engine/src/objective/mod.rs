@@ -138,6 +138,11 @@ impl<'p> Objective<'p> {
         }
     }
 
+    /// Whether kinks can move: the activation has some and the body is not frozen.
+    pub fn has_kinks(&self) -> bool {
+        self.frozen.is_none() && !self.problem().kinks.is_empty()
+    }
+
     /// Number of parameters of the body.
     pub fn body_len(&self) -> usize {
         penalty::body_len(self.problem())
@@ -227,6 +232,35 @@ impl<'p> Objective<'p> {
             penalty::remove_body(problem, &mut full);
         }
         full
+    }
+
+    /// Sets the entries that use a mix of the pieces of a kink, per block; see
+    /// [`Evaluator::set_patches`]. Products need a new linearisation.
+    pub(crate) fn set_patches(&mut self, patches: Vec<Vec<crate::program::Patch>>) {
+        self.evaluator.set_patches(patches);
+        self.at.clear();
+    }
+
+    /// The variables that a parameter of the program's coordinates depends on
+    /// with the body at rest: itself, or for R₂\[·, j\] in θ the column V\[·, j\].
+    ///
+    /// # Panics
+    /// If the body is frozen.
+    pub(crate) fn variables_of(&self, parameter: usize) -> Vec<usize> {
+        assert!(self.frozen.is_none(), "a frozen body has no variables");
+        let problem = self.problem();
+        if self.chart == Chart::Head || problem.skip != Skip::Outer {
+            return vec![parameter];
+        }
+        let d = problem.dims;
+        let (r1, r2) = (d.outputs * d.phi, d.outputs * d.z);
+        match parameter {
+            i if i < r1 => vec![i],
+            i if i < r1 + d.z => (0..d.phi).map(|k| r1 + k * d.z + i - r1).collect(),
+            // The other rows of R₂ name the same columns.
+            i if i < r1 + r2 => Vec::new(),
+            i => vec![i - r2 + d.phi * d.z],
+        }
     }
 
     /// A direction of the variables at the last linearised point, in program coordinates.

@@ -5,7 +5,9 @@ use ndarray::ArrayView2;
 
 use crate::kernels::{Aligned, LANES};
 use crate::loss::Targets;
-use crate::program::{BlockInput, BodyDims, Builder, Keep, Layout, Program, TangentLayout};
+use crate::program::{
+    BlockInput, BodyDims, Builder, Keep, KinkShape, Layout, Program, TangentLayout,
+};
 
 /// Most rows of one block. A block is the unit of summation (partial sums join
 /// in block order) and of parallel work; the number is part of the numeric level.
@@ -69,6 +71,8 @@ pub struct Problem {
     pub(crate) gradient_layout: Layout,
     pub(crate) full_layout: Layout,
     pub(crate) tangent_layout: TangentLayout,
+    /// Kinks of the activation.
+    pub(crate) kinks: Vec<KinkShape>,
     /// Groups of the largest block.
     pub(crate) groups: usize,
 }
@@ -116,6 +120,11 @@ impl Problem {
             depth: body.depth,
             width: body.width,
             skip: body.skip,
+            kinks: if program.activations > 0 {
+                crate::kink::kinks_of(&body.activation)
+            } else {
+                Vec::new()
+            },
             program,
             blocks,
             loss,

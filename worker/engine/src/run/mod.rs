@@ -24,6 +24,7 @@ use common::spec::{Budget, Loss, Optimizer as Method, Skip, Tolerances};
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::{self, Context, Examination, Refusal};
+use crate::kink;
 use crate::linalg::{Svd, multiply};
 use crate::linear::LinearProblem;
 use crate::objective::{Chart, Objective, Problem, Work};
@@ -88,6 +89,7 @@ enum Stage {
     LevenbergMarquardt(Box<levenberg_marquardt::LevenbergMarquardt>),
     Arc(Box<arc::Arc>),
     NewtonCg(Box<newton_cg::NewtonCg>),
+    Kinks(Box<kink::Solver>),
     Examine,
     Over,
 }
@@ -126,6 +128,10 @@ pub struct Run<'p> {
 /// L-BFGS iterations of one descent; deep bodies get the longer one.
 const DESCENT: u64 = 20_000;
 const DEEP_DESCENT: u64 = 60_000;
+/// L-BFGS iterations where there are kinks: it ends near them, never on them.
+const KINK_DESCENT: u64 = 200;
+/// Steps of the descent on kinks.
+const KINK_STEPS: u32 = 400;
 /// Switch from gradients to Hessians.
 const SWITCH: f64 = 1e-6;
 /// The same after Hessians had to give up.
@@ -355,6 +361,10 @@ impl<'p> Run<'p> {
                 }
                 None
             }
+            Stage::Kinks(solver) => {
+                self.settle_kinks(solver, over_budget);
+                None
+            }
             Stage::Examine => self.examine(over_budget),
             Stage::Over => unreachable!("a finished run is not advanced"),
         }
@@ -521,12 +531,44 @@ impl<'p> Run<'p> {
         }
     }
 
+    /// Some iterations of the descent on kinks.
+    fn settle_kinks(&mut self, mut solver: Box<kink::Solver>, over_budget: bool) {
+        let work = self.state.work;
+        let objective = self.objective();
+        objective.work = work;
+        if !over_budget {
+            solver.advance(&mut kink::Kinked::new(objective));
+        }
+        self.state.work = objective.work;
+        let x = solver.point().to_vec();
+        if over_budget || !self.budget_left() || solver.stop().is_some() {
+            self.set_variables(&x);
+            self.state.stage = Stage::Examine;
+        } else {
+            self.state.stage = Stage::Kinks(solver);
+        }
+    }
+
+    /// Whether the descent has to mind kinks.
+    fn minds_kinks(&mut self) -> bool {
+        let objective = self.objective();
+        objective.has_kinks() && objective.len() <= certificate::DENSE
+    }
+
     /// A second-order phase at the current point.
     fn begin_newton(&mut self) -> Stage {
         self.state.newtons += 1;
         let x = self.variables();
         let n = x.len();
         let tolerances = self.setup.tolerances;
+        if self.minds_kinks() {
+            let demands = kink::Demands {
+                gradient: tolerances.gradient.min(AIM),
+                curvature: tolerances.curvature,
+                margin: tolerances.kink_margin,
+            };
+            return Stage::Kinks(Box::new(kink::Solver::new(x, KINK_STEPS, demands)));
+        }
         let aim = AIM.min(0.03 * tolerances.gradient);
         if n <= certificate::DENSE {
             let settings = arc::Settings {
@@ -564,13 +606,18 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn descent_from(&self, x: Vec<f64>, scale: Vec<f64>) -> Stage {
+    fn descent_from(&mut self, x: Vec<f64>, scale: Vec<f64>) -> Stage {
         let deep = self.problem().depth() >= 16;
+        let kinks = self.minds_kinks();
         let y = x.iter().zip(&scale).map(|(x, s)| x * s).collect();
         let settings = lbfgs::Settings {
             memory: 20,
             gradient: self.switch(),
-            iterations: if deep { DEEP_DESCENT } else { DESCENT },
+            iterations: match (kinks, deep) {
+                (true, _) => KINK_DESCENT,
+                (false, true) => DEEP_DESCENT,
+                (false, false) => DESCENT,
+            },
             bound: BOUND * max_abs(&scale).max(1.0),
         };
         Stage::Descend {
@@ -683,8 +730,11 @@ impl<'p> Run<'p> {
             }
             Some(_) if !may_continue => Some(self.finish(e, theta)),
             Some(Refusal::NonFinite) => Some(self.finish(e, theta)),
-            Some(Refusal::Gradient | Refusal::NewtonStep) => {
+            Some(Refusal::Gradient | Refusal::NewtonStep | Refusal::Kink) => {
                 self.state.theta_polishes += 1;
+                if self.theta.has_kinks() {
+                    self.enter_head();
+                }
                 if self.state.theta_polishes > 3 {
                     return Some(self.finish(e, theta));
                 }
@@ -793,6 +843,7 @@ impl<'p> Run<'p> {
             _ if s.leaves_range => Outcome::Diverging,
             None if self.at_unattained_infimum(&e) => Outcome::Diverging,
             None => Outcome::CertifiedMinimum,
+            Some(Refusal::Kink) => Outcome::Kink,
             Some(Refusal::Curvature(_) | Refusal::HiddenDescent(_)) if stationary => {
                 Outcome::Saddle
             }
@@ -824,10 +875,10 @@ impl<'p> Run<'p> {
             norm_w: e.norm_w,
             norm_wv: e.norm_wv,
             newton_step: e.newton_step,
-            kinks: 0,
-            kink_margin: None,
-            kink_slack: None,
-            kink_cluster: 0,
+            kinks: e.kinks,
+            kink_margin: e.kink_margin,
+            kink_slack: e.kink_slack,
+            kink_cluster: e.kink_cluster,
             refuted: s.refuted,
             refuted_excess: s.refuted_excess,
             evaluations: s.work.evaluations,

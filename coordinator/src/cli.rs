@@ -1,0 +1,237 @@
+//! The commands of `coordinator`.
+
+mod plan;
+mod settings;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use common::diagnostic::Mistakes;
+use common::grid::{Folder, Grid};
+use tracing_subscriber::EnvFilter;
+
+use crate::run;
+use crate::sweep::{Contents, DataTable};
+pub use settings::{FailOn, Settings};
+
+/// Exit codes of CONTRACT §3.
+pub mod code {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// An error of the program or the machine.
+    pub const INTERNAL: u8 = 1;
+    /// Bad input: nothing was started.
+    pub const BAD_INPUT: u8 = 2;
+    /// Done, with failed tasks.
+    pub const FAILED_TASKS: u8 = 3;
+    /// A violation inside the theorem, and `--fail-on violation`.
+    pub const VIOLATION: u8 = 4;
+    /// Interrupted; the same command continues.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Sweeps residual networks over a grid and sets every certified minimum beside its baseline.
+#[derive(Debug, Parser)]
+#[command(
+    name = "coordinator",
+    version,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done; 1 internal error; 2 bad input; 3 done, with failed tasks; \
+                  4 a violation inside the theorem and --fail-on violation; 130 interrupted, \
+                  state kept."
+)]
+struct Cli {
+    #[command(flatten)]
+    sweep: SweepArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args, Debug)]
+struct SweepArgs {
+    /// The grid: run it to its end and print the summary
+    #[arg(long, value_name = "FILE")]
+    grid: Option<PathBuf>,
+    #[command(flatten)]
+    settings: settings::Flags,
+    /// Show each setting with its value and where it came from, and do nothing
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a grid and show what it would run
+    Plan {
+        /// The grid
+        #[arg(long, value_name = "FILE")]
+        grid: PathBuf,
+    },
+    /// The summary of what a store holds of a grid, finished or not, as JSON
+    Summary {
+        /// The grid
+        #[arg(long, value_name = "FILE")]
+        grid: PathBuf,
+        /// The store
+        #[arg(long, value_name = "DIR", default_value = "./sweeps")]
+        store: PathBuf,
+    },
+    /// Write a commented grid that runs as it is
+    Init {
+        /// Where
+        #[arg(value_name = "FILE", default_value = "grid.yaml")]
+        file: PathBuf,
+    },
+    /// The JSON Schema of the grid file, for editors
+    Schema,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("SWEEP_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours_on_stderr())
+        .init();
+    ExitCode::from(match cli.command {
+        Some(Command::Plan { grid }) => with_grid(&grid, |grid, data| plan::plan(&grid, data)),
+        Some(Command::Summary { grid, store }) => with_grid(&grid, |grid, data| {
+            block_on(run::print_summary(grid, data, &store))
+        }),
+        Some(Command::Init { file }) => init(&file),
+        Some(Command::Schema) => {
+            print(&format!("{:#}\n", common::grid::schema()));
+            code::DONE
+        }
+        None => sweep(cli.sweep),
+    })
+}
+
+fn sweep(args: SweepArgs) -> u8 {
+    let settings = match settings::resolve(&args.settings) {
+        Ok(resolved) => resolved,
+        Err(message) => return fail(code::BAD_INPUT, &message),
+    };
+    if args.print_config {
+        print(&settings.describe());
+        return code::DONE;
+    }
+    let Some(path) = args.grid else {
+        return fail(
+            code::BAD_INPUT,
+            "--grid FILE is needed; `coordinator init` writes one to begin with",
+        );
+    };
+    with_grid(&path, |grid, data| {
+        block_on(run::run(grid, data, settings.settings))
+    })
+}
+
+/// Reads a grid, its files and its data; says all that is wrong with them.
+fn with_grid(path: &Path, then: impl FnOnce(Arc<Grid>, DataTable) -> u8) -> u8 {
+    match load_grid(path) {
+        Ok((grid, data)) => then(Arc::new(grid), data),
+        Err(message) => fail(code::BAD_INPUT, &message),
+    }
+}
+
+fn load_grid(path: &Path) -> Result<(Grid, DataTable), String> {
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!(
+            "the grid {} does not exist; `coordinator init` writes one to begin with",
+            path.display()
+        ),
+        _ => format!("the grid {} cannot be read: {error}", path.display()),
+    })?;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let folder = Folder {
+        base: parent.to_owned(),
+    };
+    let shown = |mistakes: Mistakes| mistakes.render(colours_on_stderr());
+    let name = path.display().to_string();
+    let grid = Grid::load(&name, &bytes, &folder).map_err(shown)?;
+    let mut contents = Contents::new();
+    for file in grid.files() {
+        let content =
+            std::fs::read(parent.join(&file.path)).map_err(|e| format!("{}: {e}", file.path))?;
+        contents.insert(file.id.to_string(), content.into());
+    }
+    let mut data = DataTable::new(contents);
+    grid.check_data(|cell| data.facts(cell)).map_err(shown)?;
+    Ok((grid, data))
+}
+
+fn init(file: &Path) -> u8 {
+    const GRID: &str = include_str!("cli/init.yaml");
+    use std::io::Write;
+    let written = std::fs::File::create_new(file).and_then(|mut f| f.write_all(GRID.as_bytes()));
+    match written {
+        Ok(()) => {
+            print(&format!(
+                "wrote {0}; run it with: coordinator --grid {0}\n",
+                file.display()
+            ));
+            code::DONE
+        }
+        Err(error) => fail(code::BAD_INPUT, &format!("{}: {error}", file.display())),
+    }
+}
+
+fn block_on(future: impl Future<Output = u8>) -> u8 {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(future),
+        Err(error) => fail(code::INTERNAL, &error.to_string()),
+    }
+}
+
+/// Says why, and gives the code back.
+pub(crate) fn fail(code: u8, message: &str) -> u8 {
+    use std::io::Write;
+    let message = message.trim_end();
+    let prefix = if message.starts_with("error") || message.contains("error: ") {
+        ""
+    } else {
+        "error: "
+    };
+    // Standard error may be closed; the exit code still says it.
+    let _ = writeln!(std::io::stderr(), "{prefix}{message}");
+    code
+}
+
+/// Prints on standard output; a reader that has gone is no error.
+pub(crate) fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}
+
+fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+}
+
+fn colours_on_stderr() -> bool {
+    std::io::stderr().is_terminal() && !no_color()
+}
+
+/// How the table on standard output is drawn.
+pub(crate) fn table_style() -> crate::table::Style {
+    let terminal = std::io::stdout().is_terminal();
+    crate::table::Style {
+        width: terminal
+            .then(|| rustix::termios::tcgetwinsize(std::io::stdout()).ok())
+            .flatten()
+            .map(|size| size.ws_col)
+            .filter(|columns| *columns >= 40),
+        colours: terminal && !no_color(),
+    }
+}

@@ -1,0 +1,391 @@
+//! Settings in layers: defaults < file < environment < flags.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use clap::Args;
+use config::{Config, Map, Source, Value, ValueKind};
+
+use crate::progress::Display;
+use crate::sweep::KeepMinima;
+
+/// What makes the exit code bad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailOn {
+    /// Errors only.
+    #[default]
+    Nothing,
+    /// A violation inside the theorem, too.
+    Violation,
+}
+
+/// Settings of a sweep.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where workers connect; a free port of the loopback interface if `None`.
+    pub listen: Option<SocketAddr>,
+    /// Folder of the store.
+    pub store: PathBuf,
+    /// Folder of the results; below the store if `None`.
+    pub out: Option<PathBuf>,
+    /// Local worker processes.
+    pub local_workers: u32,
+    /// Which minima are kept.
+    pub minima: KeepMinima,
+    /// How progress is shown.
+    pub progress: Display,
+    /// What makes the exit code bad.
+    pub fail_on: FailOn,
+    /// A token that lets remote workers join.
+    pub token: Option<Secret>,
+}
+
+/// A secret that is never printed.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The flags; each also as a key of the file and as SWEEP_NAME in the environment.
+#[derive(Args, Debug, Default)]
+pub(super) struct Flags {
+    /// Where workers connect [default: a free port on loopback]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Folder of the store: results, and what is needed to continue [default: ./sweeps]
+    #[arg(long, value_name = "DIR")]
+    store: Option<String>,
+    /// Folder of the results [default: a folder of the sweep's name in the store]
+    #[arg(long, value_name = "DIR")]
+    out: Option<String>,
+    /// Local worker processes, one thread each; 0 for none [default: as many as cores]
+    #[arg(long, value_name = "N")]
+    local_workers: Option<String>,
+    /// Whose parameters are kept: worst, all, none [default: worst]
+    #[arg(long, value_name = "WHICH")]
+    minima: Option<String>,
+    /// auto, bar, plain, json, none [default: auto]
+    #[arg(long, value_name = "HOW")]
+    progress: Option<String>,
+    /// `violation`: exit with 4 if one is found inside the theorem
+    #[arg(long, value_name = "WHAT")]
+    fail_on: Option<String>,
+    /// File with the token that lets remote workers join
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<String>,
+    /// Numeric level of the results; this version has one, fma64-1
+    #[arg(long, value_name = "LEVEL")]
+    cpu_level: Option<String>,
+    /// Allow --listen beyond loopback without TLS: tokens and results travel in the clear
+    #[arg(long)]
+    insecure: bool,
+    /// YAML file with any of these settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Name and default of each setting.
+const KEYS: [(&str, &str); 10] = [
+    ("listen", ""),
+    ("store", "./sweeps"),
+    ("out", ""),
+    ("local_workers", ""),
+    ("minima", "worst"),
+    ("progress", "auto"),
+    ("fail_on", ""),
+    ("token_file", ""),
+    ("cpu_level", common::math::NUMERIC_LEVEL),
+    ("insecure", "false"),
+];
+
+impl Flags {
+    fn get(&self, key: &str) -> Option<String> {
+        match key {
+            "listen" => self.listen.clone(),
+            "store" => self.store.clone(),
+            "out" => self.out.clone(),
+            "local_workers" => self.local_workers.clone(),
+            "minima" => self.minima.clone(),
+            "progress" => self.progress.clone(),
+            "fail_on" => self.fail_on.clone(),
+            "token_file" => self.token_file.clone(),
+            "cpu_level" => self.cpu_level.clone(),
+            "insecure" => self.insecure.then(|| "true".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Settings, and where each came from.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) settings: Settings,
+    /// Name, value as text, origin.
+    origins: Vec<(&'static str, String, String)>,
+}
+
+impl Resolved {
+    pub(super) fn describe(&self) -> String {
+        let width = self.origins.iter().map(|o| o.1.len()).max().unwrap_or(0);
+        self.origins
+            .iter()
+            .map(|(name, value, origin)| format!("{name:14} {value:width$}  {origin}\n"))
+            .collect()
+    }
+}
+
+/// A YAML file as a layer.
+#[derive(Clone, Debug)]
+struct YamlFile {
+    values: Map<String, Value>,
+}
+
+impl YamlFile {
+    fn read(path: &PathBuf) -> Result<Self, String> {
+        use common::diagnostic::Diagnostics;
+        use common::node::{self, Limits};
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| format!("--config {}: {e}", path.display()))?;
+        let source = common::diagnostic::Source {
+            name: path.display().to_string(),
+            text: text.clone(),
+        };
+        let mut found = Diagnostics::new();
+        let root = node::parse(&text, Limits::GRID, &mut found);
+        let mut values = Map::new();
+        if let Some(root) = root {
+            settings_of(&root, path, &mut values, &mut found);
+        }
+        if found.has_errors() {
+            return Err(found.render(&source, false));
+        }
+        Ok(Self { values })
+    }
+}
+
+fn settings_of(
+    root: &common::node::Node,
+    path: &std::path::Path,
+    values: &mut Map<String, Value>,
+    found: &mut common::diagnostic::Diagnostics,
+) {
+    use common::diagnostic::Diagnostic;
+    let Some(map) = root.as_map() else {
+        found.push(Diagnostic::error(
+            root.span,
+            "settings are a map of names and values",
+        ));
+        return;
+    };
+    for entry in map.iter() {
+        if !KEYS.iter().any(|(key, _)| *key == entry.key) {
+            let known: Vec<&str> = KEYS.iter().map(|(key, _)| *key).collect();
+            let mistake = Diagnostic::error(
+                entry.key_span,
+                format!("there is no setting `{}`", entry.key),
+            );
+            found.push(mistake.help(format!("the settings are {}", known.join(", "))));
+            continue;
+        }
+        match text_of(&entry.value) {
+            Some(text) => {
+                let origin = path.display().to_string();
+                let value = Value::new(Some(&origin), ValueKind::String(text));
+                values.insert(entry.key.clone(), value);
+            }
+            None => found.push(Diagnostic::error(
+                entry.value.span,
+                format!("`{}` is one value, not a list or a map", entry.key),
+            )),
+        }
+    }
+}
+
+/// A plain value as text.
+fn text_of(node: &common::node::Node) -> Option<String> {
+    use common::node::Value as NodeValue;
+    match &node.value {
+        NodeValue::Null => Some(String::new()),
+        NodeValue::Bool(b) => Some(b.to_string()),
+        NodeValue::Int(i) => Some(i.to_string()),
+        NodeValue::Float(x) => Some(x.to_string()),
+        NodeValue::Str(text) => Some(text.clone()),
+        NodeValue::Seq(_) | NodeValue::Map(_) | NodeValue::Invalid => None,
+    }
+}
+
+impl Source for YamlFile {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+        Ok(self.values.clone())
+    }
+}
+
+/// Puts the layers on top of each other.
+///
+/// # Errors
+/// What is wrong with a value, and where it came from.
+pub(super) fn resolve(flags: &Flags) -> Result<Resolved, String> {
+    let path = flags
+        .config
+        .clone()
+        .or_else(|| std::env::var_os("SWEEP_CONFIG").map(PathBuf::from));
+    let file = path.as_ref().map(YamlFile::read).transpose()?;
+    let mut builder = Config::builder();
+    let failed = |e: config::ConfigError| e.to_string();
+    for (key, default) in KEYS {
+        builder = builder.set_default(key, default).map_err(failed)?;
+    }
+    if let Some(file) = &file {
+        builder = builder.add_source(file.clone());
+    }
+    builder = builder.add_source(config::Environment::with_prefix("SWEEP"));
+    for (key, _) in KEYS {
+        builder = builder
+            .set_override_option(key, flags.get(key))
+            .map_err(failed)?;
+    }
+    let config = builder.build().map_err(failed)?;
+    let mut origins = Vec::new();
+    for (key, _) in KEYS {
+        let value = config.get_string(key).map_err(failed)?;
+        let variable = format!("SWEEP_{}", key.to_uppercase());
+        let origin = if flags.get(key).is_some() {
+            format!("--{}", key.replace('_', "-"))
+        } else if std::env::var_os(&variable).is_some() {
+            variable
+        } else if let (Some(path), Some(file)) = (&path, &file)
+            && file.values.contains_key(key)
+        {
+            path.display().to_string()
+        } else {
+            "default".to_owned()
+        };
+        origins.push((key, value, origin));
+    }
+    let settings = check(&origins)?;
+    Ok(Resolved { settings, origins })
+}
+
+/// Texts to values; all mistakes at once.
+fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String> {
+    let mut mistakes = Vec::new();
+    let text = |key: &str| -> &str {
+        origins
+            .iter()
+            .find(|o| o.0 == key)
+            .map_or("", |o| o.1.as_str())
+    };
+    let mut wrong = |key: &str, what: &str| {
+        let from = origins.iter().find(|o| o.0 == key);
+        let (value, origin) = from.map_or(("", ""), |o| (o.1.as_str(), o.2.as_str()));
+        mistakes.push(format!("error: {origin}: `{value}` is {what}"));
+    };
+    let listen = match text("listen") {
+        "" => None,
+        address => {
+            let found = address.to_socket_addrs().ok().and_then(|mut a| a.next());
+            if found.is_none() {
+                wrong(
+                    "listen",
+                    "no address; write HOST:PORT, for example 0.0.0.0:7878",
+                );
+            }
+            found
+        }
+    };
+    let insecure = match text("insecure") {
+        "true" | "1" => true,
+        "false" | "0" | "" => false,
+        _ => {
+            wrong("insecure", "neither true nor false");
+            false
+        }
+    };
+    if let Some(address) = listen
+        && !is_loopback(address.ip())
+        && !insecure
+    {
+        wrong(
+            "listen",
+            "open to the network, and this version has no TLS: tokens and results would travel in \
+             the clear; listen on loopback behind a tunnel, or say --insecure",
+        );
+    }
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    let local_workers = match text("local_workers") {
+        "" => cores,
+        number => match number.parse() {
+            Ok(count) if count <= 4096 => count,
+            _ => {
+                wrong("local_workers", "no number from 0 to 4096");
+                0
+            }
+        },
+    };
+    let minima = match text("minima") {
+        "worst" => KeepMinima::Worst,
+        "all" => KeepMinima::All,
+        "none" => KeepMinima::None,
+        _ => {
+            wrong("minima", "none of worst, all, none");
+            KeepMinima::Worst
+        }
+    };
+    let progress = <Display as clap::ValueEnum>::from_str(text("progress"), false);
+    if progress.is_err() {
+        wrong("progress", "none of auto, bar, plain, json, none");
+    }
+    let fail_on = match text("fail_on") {
+        "" | "nothing" => FailOn::Nothing,
+        "violation" => FailOn::Violation,
+        _ => {
+            wrong("fail_on", "not `violation`, which is all there is");
+            FailOn::Nothing
+        }
+    };
+    if text("cpu_level") != common::math::NUMERIC_LEVEL {
+        wrong(
+            "cpu_level",
+            "no numeric level of this version; it has one, fma64-1",
+        );
+    }
+    let token = match text("token_file") {
+        "" => std::env::var("SWEEP_TOKEN").ok(),
+        path => match std::fs::read_to_string(path) {
+            Ok(token) => Some(token),
+            Err(error) => {
+                wrong("token_file", &format!("no file that can be read: {error}"));
+                None
+            }
+        },
+    };
+    let token = token.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+    if token.as_ref().is_some_and(|t| t.len() < 16) {
+        mistakes.push("error: the token is shorter than 16 characters".to_owned());
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes.join("\n"));
+    }
+    Ok(Settings {
+        listen,
+        store: text("store").into(),
+        out: (!text("out").is_empty()).then(|| text("out").into()),
+        local_workers,
+        minima,
+        progress: progress.unwrap_or_default(),
+        fail_on,
+        token: token.map(Secret),
+    })
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.is_loopback()
+}

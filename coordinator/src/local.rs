@@ -1,0 +1,167 @@
+//! Local workers: started, watched, gone at the end.
+//!
+//! Each is a child process with one slot of one thread. It gets its token as a
+//! line on its standard input, which then stays open: when this process ends
+//! in whatever way, the input ends, and so does the worker.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::watch;
+
+/// How local workers are started.
+#[derive(Clone, Debug)]
+pub struct LocalWorkers {
+    /// The `worker` program.
+    pub program: PathBuf,
+    /// Where the coordinator listens, `http://…`.
+    pub url: String,
+    /// The token for joining.
+    pub token: String,
+    /// How many.
+    pub count: u32,
+}
+
+/// Deaths in a row, each soon after the start, after which a worker is not
+/// started again.
+const HOPELESS: u32 = 5;
+/// A life shorter than this counts towards [`HOPELESS`].
+const SHORT: Duration = Duration::from_secs(10);
+/// Time to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Running {
+    end: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// The `worker` program beside this one.
+///
+/// # Errors
+/// Where it was looked for, and the way out.
+pub fn program() -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let program = own.with_file_name("worker");
+    if program.exists() {
+        return Ok(program);
+    }
+    Err(format!(
+        "the program `worker` is not at {}; build it (`cargo build --release` builds both), or \
+         use --local-workers 0 and connect workers by hand",
+        program.display()
+    ))
+}
+
+/// Starts all workers.
+pub fn start(settings: &LocalWorkers) -> Running {
+    let (end, ended) = watch::channel(false);
+    let tasks = (0..settings.count)
+        .map(|number| tokio::spawn(keep(settings.clone(), number, ended.clone())))
+        .collect();
+    Running { end, tasks }
+}
+
+impl Running {
+    /// Lets all workers end, and waits until they are gone.
+    pub async fn stop(self) {
+        // All receivers may be gone: workers that were given up.
+        let _ = self.end.send(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+
+    /// Whether every worker has been given up.
+    pub fn is_hopeless(&self) -> bool {
+        !self.tasks.is_empty() && self.tasks.iter().all(tokio::task::JoinHandle::is_finished)
+    }
+}
+
+/// Keeps one worker alive.
+async fn keep(settings: LocalWorkers, number: u32, mut end: watch::Receiver<bool>) {
+    let mut short_lives = 0;
+    while !*end.borrow() {
+        let began = Instant::now();
+        let (mut child, input) = match spawn(&settings, number).await {
+            Ok(started) => started,
+            Err(error) => {
+                tracing::error!(%error, program = %settings.program.display(), "a local worker cannot be started");
+                return;
+            }
+        };
+        tokio::select! {
+            status = child.wait() => {
+                let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+                tracing::warn!(number, status, "a local worker ended");
+            }
+            () = ends(&mut end) => {
+                finish(child, input).await;
+                return;
+            }
+        }
+        short_lives = if began.elapsed() < SHORT {
+            short_lives + 1
+        } else {
+            0
+        };
+        if short_lives >= HOPELESS {
+            tracing::error!(
+                number,
+                "a local worker ends again and again; it is given up"
+            );
+            return;
+        }
+        let pause = Duration::from_millis(100) * (1 << short_lives);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = ends(&mut end) => return,
+        }
+    }
+}
+
+/// Waits until the workers are to end.
+async fn ends(end: &mut watch::Receiver<bool>) {
+    // An error means that whoever could have said so is gone.
+    let _ = end.wait_for(|end| *end).await.map(|end| *end);
+}
+
+async fn spawn(settings: &LocalWorkers, number: u32) -> std::io::Result<(Child, ChildStdin)> {
+    let mut child = Command::new(&settings.program)
+        .args(["--connect", &settings.url, "--local"])
+        .args(["--slots", "1", "--threads", "1"])
+        .args(["--name", &format!("local-{number}")])
+        .env_remove("SWEEP_TOKEN")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        // A terminal's Ctrl-C is for the coordinator to answer.
+        .process_group(0)
+        .spawn()?;
+    let mut input = child
+        .stdin
+        .take()
+        .ok_or_else(|| std::io::Error::other("it has no standard input"))?;
+    input
+        .write_all(format!("{}\n", settings.token).as_bytes())
+        .await?;
+    Ok((child, input))
+}
+
+/// Asks a worker to end, and ends it if it does not.
+async fn finish(mut child: Child, input: ChildStdin) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok())
+        && let Some(pid) = rustix::process::Pid::from_raw(pid)
+    {
+        // It may have ended just now.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        drop(input);
+        let _ = child.kill().await;
+    }
+}

@@ -1,0 +1,199 @@
+//! gRPC sessions to events and back; no decisions.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::ids::BlobId;
+use common::pb::{FieldError, LeaseEncoder, MESSAGE_LIMIT, hello_of, wire};
+use common::protocol::WorkerMessage;
+use subtle::ConstantTimeEq;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+use wire::cluster_server::{Cluster, ClusterServer};
+
+use crate::core::{Event, SessionId};
+use crate::driver::{Handle, Input, Outgoing};
+use crate::store::Store;
+
+/// Time for the first message of a session.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a file in one message.
+const CHUNK: usize = 1 << 20;
+
+/// What workers call.
+#[derive(Debug)]
+pub struct Service<S> {
+    handle: Handle,
+    store: Arc<S>,
+    tokens: Arc<[String]>,
+    last_session: AtomicU64,
+}
+
+/// The service for a server. Any of `tokens` lets a worker join.
+pub fn service<S: Store>(
+    handle: Handle,
+    store: Arc<S>,
+    tokens: Vec<String>,
+) -> ClusterServer<Service<S>> {
+    ClusterServer::new(Service {
+        handle,
+        store,
+        tokens: tokens.into(),
+        last_session: AtomicU64::new(0),
+    })
+    .max_decoding_message_size(MESSAGE_LIMIT)
+    .max_encoding_message_size(MESSAGE_LIMIT)
+}
+
+impl<S> Service<S> {
+    fn authorise<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let given = request
+            .metadata()
+            .get("authorization")
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.strip_prefix("Bearer "))
+            .unwrap_or_default();
+        // Every token is compared, each in time that depends on its length alone.
+        let known = self.tokens.iter().fold(false, |known, token| {
+            known | bool::from(token.as_bytes().ct_eq(given.as_bytes()))
+        });
+        if known {
+            return Ok(());
+        }
+        tracing::warn!(peer = ?request.remote_addr(), "a call without a valid token was refused");
+        Err(Status::unauthenticated(
+            "no valid token; give the worker the coordinator's token with --token-file or \
+             SWEEP_TOKEN",
+        ))
+    }
+}
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<wire::BlobChunk, Status>> + Send>>;
+type Messages = Pin<Box<dyn Stream<Item = Result<wire::CoordinatorMessage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl<S: Store> Cluster for Service<S> {
+    type WorkStream = Messages;
+    type FetchBlobStream = Chunks;
+
+    async fn work(
+        &self,
+        request: Request<Streaming<wire::WorkerMessage>>,
+    ) -> Result<Response<Messages>, Status> {
+        self.authorise(&request)?;
+        let number = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
+        let session = SessionId(number);
+        let (outgoing, messages) = mpsc::unbounded_channel();
+        tokio::spawn(listen(
+            self.handle.clone(),
+            session,
+            outgoing,
+            request.into_inner(),
+        ));
+        let mut encoder = LeaseEncoder::default();
+        let messages = UnboundedReceiverStream::new(messages)
+            .map(move |message| message.map(|message| encoder.message(message)));
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    async fn fetch_blob(
+        &self,
+        request: Request<wire::FetchBlobRequest>,
+    ) -> Result<Response<Chunks>, Status> {
+        self.authorise(&request)?;
+        let sha256 = request.into_inner().sha256;
+        let id = BlobId::try_from(sha256.as_ref())
+            .map_err(|e| Status::invalid_argument(format!("sha256: {e}")))?;
+        let content = self.store.blob(id).await.map_err(|error| {
+            tracing::error!(%error, "a content cannot be read");
+            Status::unavailable("the store cannot be read at the moment")
+        })?;
+        let Some(content) = content else {
+            return Err(Status::not_found(format!("no content has the hash {id}")));
+        };
+        let starts = (0..content.len().max(1)).step_by(CHUNK);
+        let chunks: Vec<_> = starts
+            .map(|start| {
+                let end = content.len().min(start + CHUNK);
+                Ok(wire::BlobChunk {
+                    content: content.slice(start..end),
+                })
+            })
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+    }
+}
+
+/// Passes a session's messages on until its stream ends.
+async fn listen(
+    handle: Handle,
+    session: SessionId,
+    outgoing: Outgoing,
+    mut incoming: Streaming<wire::WorkerMessage>,
+) {
+    let hello = match tokio::time::timeout(PATIENCE, incoming.message()).await {
+        Ok(Ok(Some(message))) => hello_of(message),
+        Ok(Ok(None) | Err(_)) => return,
+        Err(_) => {
+            let _ = outgoing.send(Err(Status::deadline_exceeded("no hello came")));
+            return;
+        }
+    };
+    let hello = match hello {
+        Ok(hello) => hello,
+        Err(error) => {
+            nonsense(&outgoing, &error);
+            return;
+        }
+    };
+    let event = Event::Hello { session, hello };
+    handle.send(Input::Attach {
+        session,
+        outgoing: outgoing.clone(),
+        event,
+    });
+    loop {
+        let message = tokio::select! {
+            message = incoming.message() => message,
+            // The driver has ended the session.
+            () = outgoing.closed() => break,
+        };
+        match message {
+            Ok(Some(message)) => match WorkerMessage::try_from(message) {
+                Ok(message) => handle.event(event_of(session, message)),
+                Err(error) => {
+                    nonsense(&outgoing, &error);
+                    break;
+                }
+            },
+            Ok(None) => break,
+            Err(status) => {
+                tracing::debug!(%status, "a worker's stream broke");
+                break;
+            }
+        }
+    }
+    handle.event(Event::Closed { session });
+}
+
+fn nonsense(outgoing: &Outgoing, error: &FieldError) {
+    tracing::warn!(%error, "a worker's message makes no sense");
+    let _ = outgoing.send(Err(Status::invalid_argument(error.to_string())));
+}
+
+fn event_of(session: SessionId, message: WorkerMessage) -> Event {
+    match message {
+        WorkerMessage::Hello(hello) => Event::Hello { session, hello },
+        WorkerMessage::Credit { window } => Event::Credit { session, window },
+        WorkerMessage::Heartbeat(heartbeat) => Event::Heartbeat { session, heartbeat },
+        WorkerMessage::Reports(reports) => Event::Reports {
+            session,
+            reports: reports.into_iter().map(Into::into).collect(),
+        },
+        WorkerMessage::Draining => Event::Draining { session },
+    }
+}

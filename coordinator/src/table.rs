@@ -1,0 +1,272 @@
+//! The summary as a table for people.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use common::summary::{CellSummary, CellVerdict, Summary};
+use serde_json::Value;
+
+/// Rows up to which every cell is shown.
+const ALL: usize = 60;
+/// Rows of a longer table: those with the largest excess.
+const MOST: usize = 40;
+
+/// How to draw.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// Columns of the terminal; `None` for as many as it takes.
+    pub width: Option<u16>,
+    /// Whether to use colours.
+    pub colours: bool,
+}
+
+/// The table, and the sentences below it.
+pub fn render(summary: &Summary, style: Style) -> String {
+    let fields = varying(&summary.cells);
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_FULL_CONDENSED.with_rounded_corners())
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some(width) = style.width {
+        table.set_width(width);
+    }
+    if !style.colours {
+        table.force_no_tty();
+    }
+    let heads = [
+        "runs",
+        "certified",
+        "baseline",
+        "worst minimum",
+        "excess",
+        "verdict",
+    ];
+    table.set_header(
+        fields
+            .iter()
+            .map(String::as_str)
+            .chain(heads)
+            .map(|head| Cell::new(head).add_attribute(Attribute::Bold)),
+    );
+    let mut rows: Vec<&CellSummary> = summary.cells.iter().collect();
+    let hidden = if rows.len() > ALL {
+        rows.sort_by(|a, b| excess(b).total_cmp(&excess(a)));
+        rows.truncate(MOST);
+        summary.cells.len() - MOST
+    } else {
+        0
+    };
+    for cell in rows {
+        table.add_row(row(cell, &fields, style.colours));
+    }
+    for number in fields.len()..fields.len() + 5 {
+        if let Some(column) = table.column_mut(number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = table.to_string();
+    text.push('\n');
+    if hidden > 0 {
+        text.push_str(&format!(
+            "{hidden} more cells with smaller excess are in summary.csv.\n"
+        ));
+    }
+    text.push_str(&sentences(summary));
+    text
+}
+
+fn excess(cell: &CellSummary) -> f64 {
+    let worst = cell.worst.as_ref().and_then(|w| w.excess);
+    worst.map_or(f64::NEG_INFINITY, |e| e.0)
+}
+
+/// Fields whose values differ between cells, in their order.
+fn varying(cells: &[CellSummary]) -> Vec<String> {
+    let mut fields: Vec<(String, Option<Value>, bool)> = Vec::new();
+    for (number, cell) in cells.iter().enumerate() {
+        for (name, value) in &cell.cell.0 {
+            match fields.iter_mut().find(|f| f.0 == *name) {
+                Some(known) => known.2 |= known.1.as_ref() != Some(value),
+                // A field that the cells before do not have.
+                None => fields.push((name.clone(), Some(value.clone()), number > 0)),
+            }
+        }
+        for known in &mut fields {
+            known.2 |= !cell.cell.0.iter().any(|(name, _)| *name == known.0);
+        }
+    }
+    let varying = fields.into_iter().filter(|f| f.2);
+    varying.map(|f| f.0).collect()
+}
+
+fn row(cell: &CellSummary, fields: &[String], colours: bool) -> Vec<Cell> {
+    let mut row: Vec<Cell> = fields
+        .iter()
+        .map(|field| {
+            let value = cell.cell.0.iter().find(|(name, _)| name == field);
+            Cell::new(value.map_or(String::new(), |(_, value)| shown(value)))
+        })
+        .collect();
+    let certified = cell.verdicts.certified();
+    let number = |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.6}"));
+    let worst = cell.worst.as_ref();
+    row.push(Cell::new(cell.runs));
+    row.push(Cell::new(certified));
+    row.push(Cell::new(number(cell.baseline.map(|b| b.value.0))));
+    row.push(Cell::new(number(worst.map(|w| w.value.0))));
+    row.push(Cell::new(
+        worst
+            .and_then(|w| w.excess)
+            .map_or("–".to_owned(), |e| format!("{:+.1e}", e.0)),
+    ));
+    let mut verdict = Cell::new(cell.verdict.name().replace('_', " "));
+    if colours {
+        verdict = verdict.fg(match cell.verdict {
+            CellVerdict::Holds | CellVerdict::NoneFound => Color::Green,
+            CellVerdict::Violated => Color::Red,
+            CellVerdict::BadMinimumFound => Color::Magenta,
+            CellVerdict::Inconclusive => Color::Yellow,
+        });
+    }
+    row.push(verdict);
+    row
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What the numbers say.
+fn sentences(summary: &Summary) -> String {
+    let t = &summary.totals;
+    let certified = t.verdicts.certified();
+    let mut text = format!(
+        "{} of {} tasks recorded, {certified} certified ({:.1} %)",
+        t.recorded,
+        t.planned,
+        100.0 * certified as f64 / (t.recorded.max(1)) as f64
+    );
+    for (count, what) in [
+        (t.verdicts.saddle, "saddles"),
+        (t.verdicts.kink, "on kinks"),
+        (t.verdicts.diverging, "diverging"),
+        (t.verdicts.budget_exhausted, "out of budget"),
+        (t.verdicts.non_finite, "not finite"),
+        (t.failed, "failed"),
+        (t.cancelled, "cancelled"),
+        (t.missing, "missing"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text.push_str(".\n");
+    let overall = &summary.overall;
+    text.push_str(match overall.verdict {
+        CellVerdict::Holds => "The theorem holds: no certified minimum lies above its baseline",
+        CellVerdict::Violated => {
+            "VIOLATED: a certified minimum lies above its baseline inside the theorem's assumptions"
+        }
+        _ if summary
+            .cells
+            .iter()
+            .all(|c| !c.assumptions_broken.is_empty()) =>
+        {
+            "No cell is inside the theorem's assumptions"
+        }
+        _ => "Inconclusive: some cells have too few certified runs",
+    });
+    if let Some(worst) = overall.worst_excess {
+        text.push_str(&format!("; worst excess {:+.1e}", worst.0));
+    }
+    text.push_str(".\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::ids::{BaselineId, TaskId};
+    use common::record::{Attainment, BaselineEvidence, Outcome, RunEvidence};
+    use common::summary::{CellInfo, CellKey, Fold, FoundBy, RecordedRun, Rules, SweepInfo};
+    use serde_json::json;
+
+    fn summary() -> Summary {
+        let info = SweepInfo {
+            id: "s".into(),
+            name: "s".into(),
+            grid_sha256: String::new(),
+            numeric_level: "l".into(),
+            reproducible: true,
+        };
+        let mut fold = Fold::new(info, Rules::default());
+        fold.planned(12);
+        let baseline = BaselineId([0; 32]);
+        let evidence = BaselineEvidence {
+            value: 0.25,
+            lower_bound: 0.25,
+            status: Attainment::Attained,
+            gradient_norm: 0.0,
+            minimizer: vec![],
+            outputs: 1,
+            features: 1,
+            rows: 10,
+        };
+        fold.add_baseline(baseline, &evidence).unwrap();
+        for key in 0..2_u8 {
+            let info = CellInfo {
+                description: vec![
+                    ("data".into(), json!("diabetes")),
+                    ("depth".into(), json!(key + 1)),
+                ],
+                assumptions_broken: vec![],
+                notes: vec![],
+                baseline,
+            };
+            fold.cell(CellKey(u32::from(key)), info);
+            for seed in 0..6_u8 {
+                let outcome = if seed == 5 {
+                    Outcome::Saddle
+                } else {
+                    Outcome::CertifiedMinimum
+                };
+                let run = RunEvidence {
+                    value: 0.2 + f64::from(seed) * 1e-3,
+                    ..RunEvidence::empty(outcome)
+                };
+                fold.add_run(&RecordedRun {
+                    cell: CellKey(u32::from(key)),
+                    task: TaskId([8 * key + seed; 32]),
+                    seed: u64::from(seed),
+                    start: "standard",
+                    random: true,
+                    found_by: FoundBy::Grid,
+                    evidence: &run,
+                    digest: [seed; 32],
+                })
+                .unwrap();
+            }
+        }
+        fold.finish()
+    }
+
+    #[test]
+    fn only_what_varies_is_a_column_and_uncertified_runs_are_visible() {
+        let style = Style {
+            width: Some(80),
+            colours: false,
+        };
+        let text = render(&summary(), style);
+        assert!(!text.contains("diabetes"), "{text}");
+        assert!(text.contains("depth"), "{text}");
+        assert!(
+            text.contains("12 of 12 tasks recorded, 10 certified (83.3 %), 2 saddles."),
+            "{text}"
+        );
+        assert!(text.contains("The theorem holds"), "{text}");
+        assert!(text.contains("-4.6e-2"), "{text}");
+        assert!(text.lines().all(|l| l.chars().count() <= 90), "{text}");
+    }
+}

@@ -1,0 +1,173 @@
+//! Units that have shrunk to zero: a minimum, or a way down.
+//!
+//! At U = V = 0 the objective is, to second order in the unit's own weights,
+//! ½ vᵀR v + (ρ/2)|u|² + v·w(u), w(u) = ∇_V L at (u, 0), which is positively
+//! homogeneous in u (cross terms with all other variables are of third order).
+//! So the point is a local minimum in (u, v) exactly if
+//!
+//! max over |u| = 1 of w(u)ᵀ R⁻¹ w(u) ≤ ρ,
+//!
+//! strictly if strictly below; above it, v = −R⁻¹ w(u) is descent of order |u|².
+//! The maximum is not a convex problem: ascent from many starts finds ways down
+//! but proves nothing where it finds none.
+
+use common::math::slice::{axpy, dot, norm};
+use common::rng::{Philox, Purpose};
+
+use super::field::{Kinked, Signs};
+use crate::linalg::SymmetricEigen;
+
+/// What is known about a collapsed unit.
+pub(super) enum Collapse {
+    /// The largest ratio found, below 1.
+    Stays(f64),
+    /// A lower point, from which descent goes on.
+    Revives(Vec<f64>),
+}
+
+/// Starts of the ascent; the power method needs few steps from each.
+const STARTS: u32 = 24;
+const STEPS: u32 = 25;
+/// Length of u in the test: kinks at other positions stay out of reach.
+const LENGTH: f64 = 1e-3;
+
+struct Test<'t, 'a, 'p> {
+    k: &'t mut Kinked<'a, 'p>,
+    x: &'t [f64],
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
+    signs: &'t Signs,
+    /// R = Σ w v vᵀ.
+    r: SymmetricEigen,
+    rho: f64,
+}
+
+impl Test<'_, '_, '_> {
+    /// w(u), linearised there.
+    fn reply(&mut self, u: &[f64]) -> Vec<f64> {
+        let mut x = self.x.to_vec();
+        for (&i, v) in self.inputs.iter().zip(u) {
+            x[i] = *v;
+        }
+        let field = self.k.field(&x, self.signs);
+        self.outputs.iter().map(|&o| field.gradient[o]).collect()
+    }
+
+    /// R⁻¹ w, on the range of R; `None` if w has a part outside it.
+    fn answer(&self, w: &[f64]) -> Option<Vec<f64>> {
+        let mut out = vec![0.0; w.len()];
+        let top = self.r.values.last().copied().unwrap_or(0.0);
+        for (i, value) in self.r.values.iter().enumerate() {
+            let v = self.r.vector(i);
+            let c = dot(v, w);
+            if *value > 1e-10 * top {
+                axpy(c / value, v, &mut out);
+            } else if c.abs() > 1e-9 * norm(w) {
+                return None;
+            }
+        }
+        Some(out)
+    }
+
+    /// Value and ascent direction of the ratio at u.
+    fn ratio(&mut self, u: &[f64]) -> Option<(f64, Vec<f64>, Vec<f64>)> {
+        let w = self.reply(u);
+        let v = self.answer(&w)?;
+        let ratio = dot(&w, &v).max(0.0).sqrt() / (self.rho.sqrt() * norm(u));
+        let mut direction = vec![0.0; self.x.len()];
+        for (&o, v) in self.outputs.iter().zip(&v) {
+            direction[o] = *v;
+        }
+        let mut product = vec![0.0; self.x.len()];
+        self.k.objective.products(&direction, &mut product);
+        let next = self.inputs.iter().map(|&i| product[i]).collect();
+        Some((ratio, v, next))
+    }
+
+    /// The first step along (u, −R⁻¹w) that lowers the objective.
+    fn descend(&mut self, u: &[f64], v: &[f64], value: f64) -> Option<Vec<f64>> {
+        let length = norm(u);
+        let mut gradient = vec![0.0; self.x.len()];
+        let mut size = 1.0;
+        for _ in 0..24 {
+            let mut x = self.x.to_vec();
+            for (&i, u) in self.inputs.iter().zip(u) {
+                x[i] = size * u / length;
+            }
+            for (&o, v) in self.outputs.iter().zip(v) {
+                x[o] = -size * v / length;
+            }
+            let f = self.k.value(&x, &mut gradient);
+            if f < value - 1e-13 * value.abs().max(1e-3) {
+                return Some(x);
+            }
+            size *= 0.5;
+        }
+        None
+    }
+}
+
+/// Tests a unit of zeros at a point whose other kinks are held at `signs`.
+pub(super) fn test(
+    k: &mut Kinked<'_, '_>,
+    x: &[f64],
+    unit: usize,
+    signs: &Signs,
+    value: f64,
+) -> Option<Collapse> {
+    let rho = k.objective.problem().regularizer().body_decay;
+    let (inputs, outputs) = (k.units[unit].inputs.clone(), k.units[unit].outputs.clone());
+    if !(rho > 0.0) {
+        return None;
+    }
+    // R at the point itself, where w and its derivative vanish.
+    k.field(x, signs);
+    let n = outputs.len();
+    let mut r = vec![0.0; n * n];
+    for (i, &o) in outputs.iter().enumerate() {
+        let mut e = vec![0.0; x.len()];
+        e[o] = 1.0;
+        let mut h = vec![0.0; x.len()];
+        k.objective.products(&e, &mut h);
+        for (j, &p) in outputs.iter().enumerate() {
+            r[i * n + j] = h[p];
+        }
+    }
+    let mut t = Test {
+        k,
+        x,
+        r: SymmetricEigen::new(r, n),
+        inputs,
+        outputs,
+        signs,
+        rho,
+    };
+    let rng = Philox::new(0);
+    let mut largest = 0.0f64;
+    for start in 0..STARTS {
+        let mut u: Vec<f64> = (0..t.inputs.len())
+            .map(|j| rng.normal(Purpose::Estimate, unit as u32, start, j as u32))
+            .collect();
+        let mut last = 0.0;
+        for _ in 0..STEPS {
+            let length = norm(&u);
+            if !(length > 0.0) {
+                break;
+            }
+            u.iter_mut().for_each(|v| *v *= LENGTH / length);
+            let (ratio, v, next) = t.ratio(&u)?;
+            largest = largest.max(ratio);
+            if ratio > 1.0 + 1e-9
+                && let Some(x) = t.descend(&u, &v, value)
+            {
+                return Some(Collapse::Revives(x));
+            }
+            if (ratio - last).abs() <= 1e-4 * ratio {
+                break;
+            }
+            last = ratio;
+            u = next;
+        }
+    }
+    Some(Collapse::Stays(largest))
+}
