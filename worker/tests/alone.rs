@@ -1,5 +1,7 @@
 //! Commands that need no cluster, as a user types them.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -93,7 +93,7 @@ fn complain(error: &anyhow::Error) -> ExitCode {
 
 /// Prints a JSON value on standard output.
 fn print(value: &serde_json::Value) -> anyhow::Result<()> {
-    match write!(std::io::stdout().lock(), "{value:#}\n") {
+    match writeln!(std::io::stdout().lock(), "{value:#}") {
         // Whoever reads has read enough (`| head`).
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),

@@ -203,7 +203,7 @@ impl Reader {
                 .map(PathBuf::from),
             ca_file: self.get("ca_file", Config::get_string).map(PathBuf::from),
             slot_memory: self.whole("slot_memory", i64::MAX as u64),
-            grace: grace,
+            grace,
             log: self.get("log", Config::get_string),
             log_format,
         };

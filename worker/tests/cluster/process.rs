@@ -14,11 +14,15 @@ use worker::frame;
 pub(crate) struct Worker {
     child: Child,
     input: Option<ChildStdin>,
+    /// What a killed worker leaves behind goes with it.
+    _temporary: tempfile::TempDir,
 }
 
-fn command(url: &str, options: &[&str]) -> Command {
+fn command(url: &str, options: &[&str]) -> (Command, tempfile::TempDir) {
+    let temporary = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
     command.args(["--connect", url]).args(options);
+    command.env("TMPDIR", temporary.path());
     for variable in [
         "SWEEP_TOKEN",
         "SWEEP_SLOTS",
@@ -28,21 +32,25 @@ fn command(url: &str, options: &[&str]) -> Command {
     ] {
         command.env_remove(variable);
     }
-    command
+    (command, temporary)
 }
 
 impl Worker {
     pub(crate) fn start(url: &str, token: &str, options: &[&str]) -> Self {
-        let mut command = command(url, options);
+        let (mut command, temporary) = command(url, options);
         if !token.is_empty() {
             command.env("SWEEP_TOKEN", token);
         }
         let child = command.stdin(Stdio::null()).spawn().unwrap();
-        Self { child, input: None }
+        Self {
+            child,
+            input: None,
+            _temporary: temporary,
+        }
     }
 
     pub(crate) fn local(url: &str, token: &str, options: &[&str]) -> Self {
-        let mut command = command(url, options);
+        let (mut command, temporary) = command(url, options);
         let mut child = command
             .arg("--local")
             .stdin(Stdio::piped())
@@ -53,6 +61,7 @@ impl Worker {
         Self {
             child,
             input: Some(input),
+            _temporary: temporary,
         }
     }
 
