@@ -135,7 +135,10 @@ impl Serialize for Generator {
 
 /// The families of generated data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "docs/data.md gives formula and source of each")]
+#[expect(
+    missing_docs,
+    reason = "`crate::data` gives formula and source of each"
+)]
 pub enum GeneratorKind {
     Teacher,
     Linear,

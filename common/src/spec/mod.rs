@@ -5,8 +5,8 @@
 //! tolerances), a seed and a start. The types hold values that have been
 //! checked once (see `grid`); nothing in here reads files, parses text or
 //! computes an identity. For text to spec see [`crate::grid`], for spec to
-//! identity see [`crate::canon`], for the meaning of each field CONTRACT §1–2
-//! and `docs/grid.md`.
+//! identity see [`crate::canon`], for the meaning of each field
+//! docs/CONTRACT.md §1–2.
 //!
 //! `Serialize` writes the grid's own notation (`"tanh"`,
 //! `{"leaky_relu": 0.1}`), so that a spec printed anywhere can be pasted into

@@ -58,11 +58,11 @@ impl fmt::Display for Start {
     }
 }
 
-/// The families of starts; `docs/starts.md` gives purpose and source of each.
+/// The families of starts; `docs/engine.md` gives purpose and source of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(
     missing_docs,
-    reason = "the names are the contract's; docs/starts.md describes them"
+    reason = "the names are the contract's; docs/engine.md describes them"
 )]
 pub enum StartKind {
     Standard,

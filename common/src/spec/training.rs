@@ -93,7 +93,7 @@ impl Default for Regularizer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Optimizer {
-    /// The pipeline of `docs/optimisers.md`: head coordinates, long L-BFGS, cubic Newton.
+    /// The pipeline of `docs/engine.md`: head coordinates, long L-BFGS, cubic Newton.
     Auto,
     /// L-BFGS in θ.
     Lbfgs,

@@ -3,7 +3,7 @@
 //! With soft signs σ_k ∈ \[−1, 1\] on a set of kinks the objective L_S is
 //! smooth. At a point with ∇L_S = 0 the directional derivative of f is
 //! f′(d) = Σ_k (c_k|ṫ_k| − y_k ṫ_k), c_k = ½·(σ′(τ+) − σ′(τ−))·∂L_S/∂h_k,
-//! y_k = σ_k c_k (`docs/kinks.md`, with proof).
+//! y_k = σ_k c_k (`docs/engine.md`, with proof).
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 //! A minimum of a network with kinked activations typically sits on several
 //! kinks: pre-activations that are exactly zero on a row. There the objective
 //! has no gradient; what replaces it are multipliers. The method and the proofs
-//! are `docs/kinks.md`; in short:
+//! are `docs/engine.md`; in short:
 //!
 //! | module | what it does |
 //! |---|---|

@@ -27,8 +27,6 @@ pub struct Layout {
     pub(crate) second: Vec<usize>,
     /// Curvature of the loss; unused for gradients.
     pub(crate) loss_curvature: usize,
-    /// Whether this layout stores second derivatives.
-    pub(crate) keep: Keep,
     units: usize,
     /// Per buffer: whether the adjoint of its first reader (in reverse) starts it.
     pub(crate) plan: Vec<BackPlan>,
@@ -191,7 +189,6 @@ impl Layout {
             first,
             second,
             loss_curvature,
-            keep,
             units: floor + line.top,
             plan,
         }

@@ -7,7 +7,7 @@
 //!                              gradient or Newton step too large ─► newton in θ ◄────┘
 //! ```
 //!
-//! The method is `docs/optimisers.md`; in short: cross the indefinite valleys
+//! The method is `docs/engine.md`; in short: cross the indefinite valleys
 //! with many cheap gradients in head coordinates, finish with few Hessians,
 //! verify in θ. [`Run::advance`] works until it is told to pause or the run is
 //! over; between two evaluations the whole state can be saved
