@@ -79,23 +79,18 @@ fn excess(cell: &CellSummary) -> f64 {
     worst.map_or(f64::NEG_INFINITY, |e| e.0)
 }
 
-/// Fields whose values differ between cells, in their order.
+/// Fields that have two different values somewhere, in their order. A field
+/// that some cells lack follows from one that all have.
 fn varying(cells: &[CellSummary]) -> Vec<String> {
-    let mut fields: Vec<(String, Option<Value>, bool)> = Vec::new();
-    for (number, cell) in cells.iter().enumerate() {
-        for (name, value) in &cell.cell.0 {
-            match fields.iter_mut().find(|f| f.0 == *name) {
-                Some(known) => known.2 |= known.1.as_ref() != Some(value),
-                // A field that the cells before do not have.
-                None => fields.push((name.clone(), Some(value.clone()), number > 0)),
-            }
-        }
-        for known in &mut fields {
-            known.2 |= !cell.cell.0.iter().any(|(name, _)| *name == known.0);
+    let mut fields: Vec<(&str, &Value, bool)> = Vec::new();
+    for (name, value) in cells.iter().flat_map(|cell| &cell.cell.0) {
+        match fields.iter_mut().find(|f| f.0 == name) {
+            Some(known) => known.2 |= known.1 != value,
+            None => fields.push((name, value, false)),
         }
     }
     let varying = fields.into_iter().filter(|f| f.2);
-    varying.map(|f| f.0).collect()
+    varying.map(|f| f.0.to_owned()).collect()
 }
 
 fn row(cell: &CellSummary, fields: &[String], colours: bool) -> Vec<Cell> {
@@ -131,9 +126,17 @@ fn row(cell: &CellSummary, fields: &[String], colours: bool) -> Vec<Cell> {
     row
 }
 
+/// A value in few characters: `tanh`, `t / (1 + abs(t))`, `leaky_relu 0.1`.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Object(map) => {
+            let entry = |(key, value): (&String, &Value)| match key.as_str() {
+                "formula" => shown(value),
+                _ => format!("{key} {}", shown(value)),
+            };
+            map.iter().map(entry).collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }

@@ -334,3 +334,46 @@ fn the_first_grid_that_is_written_runs_as_it_is() {
     assert_eq!(again.status.code(), Some(2), "it does not overwrite");
     assert!(Path::new(&file).exists());
 }
+
+/// The grid of the repository, with its points and data from files.
+#[test]
+fn the_controls_are_found_or_cleared_as_the_theory_says() {
+    let scene = Scene::new();
+    let grid = Path::new(env!("CARGO_MANIFEST_DIR")).join("../grids/controls.yaml");
+    let run = output(
+        coordinator()
+            .arg("--grid")
+            .arg(grid)
+            .arg("--store")
+            .arg(scene.path("controls"))
+            .arg("--out")
+            .arg(scene.path("controls-out"))
+            .args(["--local-workers", "2", "--fail-on", "violation"]),
+    );
+    assert!(run.status.success(), "{run:?}");
+    let summary: Value = serde_json::from_str(&scene.summary("controls")).unwrap();
+    let cells = summary["cells"].as_array().unwrap();
+    let found: Vec<&str> = cells
+        .iter()
+        .map(|cell| cell["verdict"].as_str().unwrap())
+        .collect();
+    let bad = "bad_minimum_found";
+    let expected = [
+        bad,
+        "none_found",
+        bad,
+        bad,
+        bad,
+        bad,
+        bad,
+        "inconclusive",
+        "inconclusive",
+        "inconclusive",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(cells[1]["at_baseline"], 1, "spurious, and on the baseline");
+    for cell in &cells[7..] {
+        assert_eq!(cell["verdicts"]["saddle"], 1);
+        assert!(cell["worst_uncertified"]["excess"].as_f64().unwrap() > 0.1);
+    }
+}

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`shape`] | the kinks of an activation and the pieces that meet there |
 //! | [`field`] | the objective at soft slopes: one smooth objective per choice of signs |
-//! | [`unit`] | units of a body, as sets of parameters |
+//! | [`mod@unit`] | units of a body, as sets of parameters |
 //! | [`split`] | tangent and normal space of the kinks that are held |
 //! | [`qp`] | box-constrained quadratic programs |
 //! | [`model`] | the composite model of a step, with kinks as constraints |
