@@ -24,12 +24,13 @@ use common::data::{self, DataError, Preparation, PrepareError, Prepared};
 use common::layout::{LayoutDims, LayoutError, ParamArray, layout};
 use common::math::Isa;
 use common::record::BaselineEvidence;
-use common::spec::{Body, CellSpec, ModelSpec, Start, StartKind};
-use ndarray::Array2;
+use common::spec::{Body, CellSpec, ModelSpec, Optimizer, Start, StartKind};
+use ndarray::{Array2, Axis};
 
 use crate::baseline;
 use crate::linear::LinearProblem;
 use crate::objective::{Arrays, Problem};
+use crate::optimize::sgd::BATCH_ROWS;
 use crate::program::BodyDims;
 use crate::run::{Run, Setup};
 use crate::start::{self, StartError};
@@ -51,6 +52,8 @@ pub struct Cell {
     data: Prepared,
     arrays: Vec<ParamArray>,
     problem: Problem,
+    /// The problem in batches of rows, where the optimiser wants them.
+    batches: Vec<Problem>,
     isa: Isa,
 }
 
@@ -165,12 +168,18 @@ impl Cell {
                 table: table.as_ref().map(|a| a.view()),
             },
         );
+        let batches = if spec.optimizer == Optimizer::Sgd {
+            batches(&body, &spec, &data, table.as_ref())
+        } else {
+            Vec::new()
+        };
         Ok(Self {
             spec,
             identity,
             data,
             arrays,
             problem,
+            batches,
             isa: Isa::current(),
         })
     }
@@ -259,12 +268,42 @@ impl Cell {
             tolerances: self.spec.certificate,
             baseline: Some(baseline),
             linear: self.linear(),
+            batches: &self.batches,
             frozen: self.spec.model.freeze,
             stay_in_theta,
             seed,
         };
         Ok(Run::new(&self.problem, setup, theta, self.isa, threads.0))
     }
+}
+
+/// The problem in batches of about [`BATCH_ROWS`] rows. Row i belongs to batch
+/// i mod the number of batches, so that sorted classes are spread.
+fn batches(
+    body: &BodyDims,
+    spec: &CellSpec,
+    data: &Prepared,
+    table: Option<&Array2<f64>>,
+) -> Vec<Problem> {
+    let n = data.y.nrows();
+    let count = n.div_ceil(BATCH_ROWS);
+    let x = data.inputs_of(&body.body);
+    (0..count)
+        .map(|b| {
+            let rows: Vec<usize> = (b..n).step_by(count).collect();
+            let of = |a: &Array2<f64>| a.select(Axis(0), &rows);
+            let (x, phi, y) = (x.select(Axis(0), &rows), of(&data.phi), of(&data.y));
+            let (mask, table) = (data.mask.as_ref().map(of), table.map(of));
+            let arrays = Arrays {
+                x: x.view(),
+                phi: phi.view(),
+                y: y.view(),
+                mask: mask.as_ref().map(|m| m.view()),
+                table: table.as_ref().map(|t| t.view()),
+            };
+            Problem::new(body, spec.loss, spec.regularizer, arrays)
+        })
+        .collect()
 }
 
 fn row_major(a: &Array2<f64>) -> &[f64] {

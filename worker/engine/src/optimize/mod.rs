@@ -11,7 +11,8 @@
 //! | [`arc`] | adaptive cubic regularisation (Cartis, Gould & Toint 2011) | dense Hessians |
 //! | [`levenberg_marquardt`] | damped Gauss–Newton (Marquardt 1963; Nielsen 1999) | Gauss–Newton matrices |
 //! | [`newton_cg`] | trust-region Newton-CG (Steihaug 1983) | products |
-//! | [`first_order`] | gradient descent, full batch or not, and Adam | gradients |
+//! | [`first_order`] | gradient descent and Adam, full batch | gradients |
+//! | [`sgd`] | gradient descent with momentum over batches | gradients of batches |
 
 pub mod arc;
 pub mod first_order;
@@ -19,6 +20,7 @@ pub mod lbfgs;
 pub mod levenberg_marquardt;
 pub mod linesearch;
 pub mod newton_cg;
+pub mod sgd;
 
 use serde::{Deserialize, Serialize};
 

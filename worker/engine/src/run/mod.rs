@@ -20,6 +20,7 @@ mod prepare;
 use common::math::Isa;
 use common::math::slice::{axpy, max_abs, norm};
 use common::record::{BaselineEvidence, Outcome, RunEvidence};
+use common::rng::Philox;
 use common::spec::{Budget, Loss, Optimizer as Method, Skip, Tolerances};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,7 @@ use crate::linalg::{Svd, multiply};
 use crate::linear::LinearProblem;
 use crate::objective::{Chart, Objective, Problem, Work};
 use crate::optimize::first_order::{FirstOrder, Rule};
+use crate::optimize::sgd::Sgd;
 use crate::optimize::{Ask, Optimizer, Stop, arc, lbfgs, levenberg_marquardt, newton_cg};
 use curve::Curve;
 use growth::Growth;
@@ -48,6 +50,8 @@ pub struct Setup<'a> {
     pub baseline: Option<&'a BaselineEvidence>,
     /// φ, y and mask, row-major, for the closed-form quantities.
     pub linear: LinearProblem<'a>,
+    /// The problem cut into batches of rows, for `sgd`; empty otherwise.
+    pub batches: &'a [Problem],
     /// `freeze: body`.
     pub frozen: bool,
     /// Stay in θ even where head coordinates exist: for starts that mean to sit
@@ -86,6 +90,7 @@ enum Stage {
         checked: u64,
     },
     FirstOrder(FirstOrder),
+    Sgd(Sgd),
     LevenbergMarquardt(Box<levenberg_marquardt::LevenbergMarquardt>),
     Arc(Box<arc::Arc>),
     NewtonCg(Box<newton_cg::NewtonCg>),
@@ -123,6 +128,7 @@ pub struct Run<'p> {
     state: State,
     head: Option<Objective<'p>>,
     theta: Objective<'p>,
+    batches: Vec<Objective<'p>>,
 }
 
 /// L-BFGS iterations of one descent; deep bodies get the longer one.
@@ -160,6 +166,8 @@ impl<'p> Run<'p> {
         assert_eq!(theta.len(), problem.theta_len(), "start");
         let frozen = setup.frozen.then(|| problem.body_of(&theta));
         let in_theta = Objective::new(problem, Chart::Theta, frozen.clone(), isa, threads);
+        let batch = |p: &'p Problem| Objective::new(p, Chart::Theta, frozen.clone(), isa, 1);
+        let batches = setup.batches.iter().map(batch).collect();
         let may_head = problem.skip() == Skip::Outer
             && problem.regularizer().head_decay == 0.0
             && problem.regularizer().predictor_ridge > 0.0;
@@ -209,6 +217,7 @@ impl<'p> Run<'p> {
             state,
             head,
             theta: in_theta,
+            batches,
         }
     }
 
@@ -329,6 +338,21 @@ impl<'p> Run<'p> {
                 match self.drive(&mut optimizer, over_budget) {
                     None => self.state.stage = Stage::FirstOrder(optimizer),
                     Some(_) => self.after_first_phase(optimizer.point(), over_budget),
+                }
+                None
+            }
+            Stage::Sgd(mut sgd) => {
+                if over_budget || sgd.is_over() {
+                    self.after_first_phase(sgd.point(), over_budget);
+                } else {
+                    let batches = &mut self.batches;
+                    sgd.epoch(batches.len(), Philox::new(self.setup.seed), |b, x, g| {
+                        batches[b].value_gradient(x, g);
+                    });
+                    // Every row was visited once.
+                    self.state.work.gradients += 1;
+                    self.state.work.evaluations += 1;
+                    self.state.stage = Stage::Sgd(sgd);
                 }
                 None
             }
@@ -906,6 +930,8 @@ impl<'p> Run<'p> {
     fn begin_method(&mut self) -> Stage {
         /// Steps of the first-order methods before the polish.
         const STEPS: u64 = 20_000;
+        /// Epochs of stochastic descent.
+        const EPOCHS: u32 = 500;
         /// Steps of Levenberg–Marquardt.
         const LEVENBERG_MARQUARDT: u64 = 500;
         let x = self.variables();
@@ -925,7 +951,8 @@ impl<'p> Run<'p> {
             // Too many parameters for dense matrices: Newton-CG.
             Method::LevenbergMarquardt => self.begin_newton(),
             Method::Adam => Stage::FirstOrder(FirstOrder::new(x, Rule::ADAM, tolerance, STEPS)),
-            Method::Sgd | Method::Gd => {
+            Method::Sgd => Stage::Sgd(Sgd::new(x, EPOCHS)),
+            Method::Gd => {
                 let rule = Rule::GradientDescent { rate: 0.1 };
                 Stage::FirstOrder(FirstOrder::new(x, rule, tolerance, STEPS))
             }
