@@ -477,9 +477,15 @@ fn large(
     e: &mut Examination,
 ) {
     let n = gradient.len();
-    let l = lanczos::run(objective, context.seed, context.tolerances.curvature);
+    let curvature = context.tolerances.curvature;
+    let l = lanczos::run(
+        n,
+        |v, out| objective.products(v, out),
+        context.seed,
+        |largest| -curvature * largest.max(1.0),
+    );
     e.max_eigenvalue = Some(l.largest);
-    let shift = context.tolerances.curvature * l.largest.max(1.0);
+    let shift = curvature * l.largest.max(1.0);
     if n <= CHOLESKY && l.smallest > -shift {
         let mut h = vec![0.0; n * n];
         objective.hessian(&mut h);
@@ -525,7 +531,27 @@ fn in_head(
     let n = x.len();
     let mut gradient = vec![0.0; n];
     head.linearize(&x, &mut gradient);
-    let l = lanczos::run(head, context.seed, context.tolerances.curvature);
+    let spectral = |m: &[f64], rows: usize, cols: usize| {
+        crate::linalg::singular_values(m, rows, cols)
+            .first()
+            .copied()
+            .unwrap_or(0.0)
+    };
+    let (v, w) = (
+        spectral(outer.v, d.phi, d.z),
+        spectral(outer.w, d.outputs, d.phi),
+    );
+    let b = spectral(&outer.b, d.outputs, d.z);
+    // Curvature below zero grows by this factor on the way to θ.
+    let growth = 1.0 + v * v + w * w;
+    // Half of what is tolerated in θ; the other half is for ‖B‖.
+    let tolerated = 0.5 * context.tolerances.curvature / growth;
+    let l = lanczos::run(
+        n,
+        |v, out| head.products(v, out),
+        context.seed,
+        |largest| -tolerated * largest.max(1.0),
+    );
     e.max_eigenvalue = Some(l.largest);
     let mut low = l.bound();
     e.method = Some(EigenvalueMethod::Lanczos);
@@ -545,18 +571,7 @@ fn in_head(
         }
     }
     let step = step.unwrap_or_else(|| lanczos::newton_direction(head, &gradient, damping));
-    let spectral = |m: &[f64], rows: usize, cols: usize| {
-        crate::linalg::singular_values(m, rows, cols)
-            .first()
-            .copied()
-            .unwrap_or(0.0)
-    };
-    let (v, w) = (
-        spectral(outer.v, d.phi, d.z),
-        spectral(outer.w, d.outputs, d.phi),
-    );
-    let b = spectral(&outer.b, d.outputs, d.z);
-    e.min_eigenvalue = Some(low.min(0.0) * (1.0 + v * v + w * w) - b);
+    e.min_eigenvalue = Some(low.min(0.0) * growth - b);
     e.newton_step = Some(norm(&lift(problem, outer, &step)));
     if l.smallest < 0.0 {
         e.lowest = Some(lift(problem, outer, &l.lowest));

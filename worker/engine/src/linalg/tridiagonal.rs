@@ -78,9 +78,33 @@ impl Tridiagonal {
         }
     }
 
+    /// A matrix that is tridiagonal already: Q = I.
+    ///
+    /// # Panics
+    /// If `off` is not one shorter than `diagonal`.
+    pub fn new(diagonal: Vec<f64>, off: Vec<f64>) -> Self {
+        let n = diagonal.len();
+        assert_eq!(off.len(), n.saturating_sub(1), "a subdiagonal");
+        Self {
+            diagonal,
+            off,
+            reflectors: Vec::new(),
+            n,
+        }
+    }
+
     /// Order of the matrix.
     pub fn order(&self) -> usize {
         self.n
+    }
+
+    /// Number of reflectors in Q.
+    fn reflections(&self) -> usize {
+        if self.reflectors.is_empty() {
+            0
+        } else {
+            self.n.saturating_sub(1)
+        }
     }
 
     fn reflector(&self, k: usize) -> &[f64] {
@@ -89,7 +113,7 @@ impl Tridiagonal {
 
     /// x ← Qᵀ x.
     pub fn apply_transpose(&self, x: &mut [f64]) {
-        for k in 0..self.n.saturating_sub(1) {
+        for k in 0..self.reflections() {
             let v = self.reflector(k);
             let x = &mut x[k + 1..];
             let c = dot(v, x);
@@ -99,7 +123,7 @@ impl Tridiagonal {
 
     /// x ← Q x.
     pub fn apply(&self, x: &mut [f64]) {
-        for k in (0..self.n.saturating_sub(1)).rev() {
+        for k in (0..self.reflections()).rev() {
             let v = self.reflector(k);
             let x = &mut x[k + 1..];
             let c = dot(v, x);

@@ -622,14 +622,13 @@ impl<'p> Run<'p> {
 
     /// The gradient at which Hessians take over: lower each time they had to
     /// give up, because what is left then is a long and nearly flat valley.
-    /// Large problems descend that far at once: their products are dear, and
-    /// Newton-CG stops at flat saddles that L-BFGS rolls off.
+    /// Large problems, where products are dear, need none if they can help it.
     fn switch(&self) -> f64 {
         let large = self.theta.len() > certificate::DENSE;
-        if self.state.newtons == 0 && !large {
-            SWITCH
-        } else {
-            VALLEY
+        match (self.state.newtons, large) {
+            (0, false) => SWITCH,
+            (0, true) => AIM,
+            _ => VALLEY,
         }
     }
 
@@ -822,7 +821,7 @@ impl<'p> Run<'p> {
         let mut g = vec![0.0; x.len()];
         let mut best: Option<(f64, Vec<f64>)> = None;
         let noise = 20.0 * f64::EPSILON * value.abs().max(1e-8);
-        for radius in [10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4] {
+        for radius in [1.0, 1e-1, 1e-2, 1e-3, 1e-4] {
             for sign in [1.0, -1.0] {
                 let mut t = x.clone();
                 axpy(sign * radius, &d, &mut t);
