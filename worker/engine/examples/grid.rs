@@ -1,6 +1,10 @@
 //! Runs a whole grid in this process, one line per cell: shares, times, work.
 //!
-//! `cargo run --release -p engine --example grid -- GRID [--misses]`
+//! `cargo run --release -p engine --example grid -- GRID [--misses] [--plain]`
+//!
+//! `--misses` lists the runs without a certificate. `--plain` also runs L-BFGS in θ from
+//! the same starts, without a polish, and counts how many of them end at the baseline: the
+//! share that the pipeline must not exceed by much, or certificates would be bought by collapse.
 
 #![allow(clippy::print_stdout, reason = "printing is what it does")]
 
@@ -11,19 +15,63 @@ use std::time::Instant;
 
 use common::grid::{Folder, Grid};
 use common::record::{BaselineEvidence, Outcome, RunEvidence};
-use common::spec::CellSpec;
+use common::spec::{CellSpec, Optimizer, Start};
 use engine::task::{Cell, Threads};
 
 struct Row {
     cell: Arc<CellSpec>,
     baseline: f64,
     runs: Vec<(f64, RunEvidence)>,
+    /// Plain L-BFGS from the same starts.
+    plain: Vec<RunEvidence>,
+}
+
+impl Row {
+    /// Ends within 1e-6 of the baseline: plain L-BFGS comes no nearer.
+    fn near_baseline(&self, e: &RunEvidence) -> bool {
+        (e.value - self.baseline).abs() <= 1e-6 * self.baseline.abs().max(1.0)
+    }
+}
+
+/// A cell made ready, with its baseline, and its twin for plain L-BFGS.
+struct Open {
+    cell: Cell,
+    baseline: BaselineEvidence,
+    plain: Option<Cell>,
+}
+
+impl Open {
+    fn new(spec: &Arc<CellSpec>, plain: bool) -> Self {
+        let cell = Cell::new(spec.clone(), |_| None).expect("the cell can be run");
+        let baseline = cell.baseline();
+        let plain = plain.then(|| {
+            let spec = CellSpec {
+                optimizer: Optimizer::Lbfgs,
+                polish: false,
+                ..CellSpec::clone(spec)
+            };
+            Cell::new(Arc::new(spec), |_| None).expect("so can its twin")
+        });
+        Self {
+            cell,
+            baseline,
+            plain,
+        }
+    }
+
+    fn run(&self, cell: &Cell, start: &Start, seed: u64) -> RunEvidence {
+        cell.run(start, seed, &self.baseline, |_| None, Threads::ONE)
+            .expect("the start fits")
+            .to_end()
+            .evidence
+    }
 }
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let path = args.get(1).expect("a grid file");
     let misses = args.iter().any(|a| a == "--misses");
+    let plain = args.iter().any(|a| a == "--plain");
     let bytes = std::fs::read(path).expect("the grid file can be read");
     let folder = Folder {
         base: Path::new(path)
@@ -36,30 +84,26 @@ fn main() {
         Err(mistakes) => panic!("{mistakes}"),
     };
     let mut rows: Vec<Row> = Vec::new();
-    let mut open: BTreeMap<usize, (Cell, BaselineEvidence)> = BTreeMap::new();
+    let mut open: BTreeMap<usize, Open> = BTreeMap::new();
     for n in 0..grid.len() {
         let task = grid.task(n).expect("n is below the length").spec;
         let at = match rows.iter().position(|r| r.cell == task.cell) {
             Some(at) => at,
             None => {
-                let cell = Cell::new(task.cell.clone(), |_| None).expect("the cell can be run");
-                let baseline = cell.baseline();
+                let ready = Open::new(&task.cell, plain);
                 rows.push(Row {
                     cell: task.cell.clone(),
-                    baseline: baseline.value,
+                    baseline: ready.baseline.value,
                     runs: Vec::new(),
+                    plain: Vec::new(),
                 });
-                open.insert(rows.len() - 1, (cell, baseline));
+                open.insert(rows.len() - 1, ready);
                 rows.len() - 1
             }
         };
-        let (cell, baseline) = &open[&at];
+        let ready = &open[&at];
         let began = Instant::now();
-        let evidence = cell
-            .run(&task.start, task.seed, baseline, |_| None, Threads::ONE)
-            .expect("the start fits")
-            .to_end()
-            .evidence;
+        let evidence = ready.run(&ready.cell, &task.start, task.seed);
         let seconds = began.elapsed().as_secs_f64();
         if misses && evidence.outcome != Outcome::CertifiedMinimum {
             println!(
@@ -80,6 +124,10 @@ fn main() {
             );
         }
         rows[at].runs.push((seconds, evidence));
+        if let Some(cell) = &ready.plain {
+            let evidence = ready.run(cell, &task.start, task.seed);
+            rows[at].plain.push(evidence);
+        }
     }
     report(&rows);
 }
@@ -89,7 +137,8 @@ fn report(rows: &[Row]) {
         v.sort_by(f64::total_cmp);
         v.get(v.len() / 2).copied().unwrap_or(f64::NAN)
     };
-    let (mut total, mut certified, mut seconds) = (0, 0, 0.0);
+    let (mut total, mut certified, mut near, mut plain) = (0, 0, 0, 0);
+    let mut times = Vec::new();
     for row in rows {
         let done: Vec<&RunEvidence> = row.runs.iter().map(|r| &r.1).collect();
         let good: Vec<&&RunEvidence> = done
@@ -120,10 +169,20 @@ fn report(rows: &[Row]) {
         );
         total += done.len();
         certified += good.len();
-        seconds += time;
+        near += good.iter().filter(|e| row.near_baseline(e)).count();
+        plain += row.plain.iter().filter(|e| row.near_baseline(e)).count();
+        times.extend(row.runs.iter().map(|r| r.0));
     }
     println!(
-        "certified {certified} of {total} ({:.2} %), {seconds:.2} s of computing",
-        100.0 * certified as f64 / total.max(1) as f64
+        "certified {certified} of {total} ({:.2} %), {near} of them at the baseline{}; {:.2} s of \
+         computing, median {:.1} ms a run",
+        100.0 * certified as f64 / total.max(1) as f64,
+        if rows.iter().all(|r| r.plain.is_empty()) {
+            String::new()
+        } else {
+            format!(" (plain L-BFGS: {plain})")
+        },
+        times.iter().sum::<f64>(),
+        1e3 * median(times),
     );
 }

@@ -13,6 +13,8 @@
 //! 4. for `skip: outer`, where W has a numerical null vector a: the part of B
 //!    that ∂L/∂V = WᵀB cannot see is zero to rounding. Otherwise V + t·a vᵀ
 //!    leads down although eigenvalue tolerances may hide it (THEORY §1 item 4).
+//! 5. where the activation has kinks: the conditions of [`crate::kink`] up to [`DENSE`]
+//!    variables; beyond, no pre-activation may be on or near one.
 //!
 //! λ_min by three methods: all eigenvalues (`dense`, up to [`DENSE`] variables);
 //! a completed Cholesky factorisation of the shifted Hessian (`cholesky`, up to
@@ -188,6 +190,15 @@ pub fn examine(
     if objective.has_kinks() && n <= DENSE {
         let settled = on_kinks(objective, head.as_deref_mut(), theta, context, &mut e);
         if settled {
+            return e;
+        }
+        objective.ensure_linearized(&x);
+    } else if objective.has_kinks() {
+        let (on, margin) = kink::near(&mut kink::Kinked::new(objective), &x);
+        e.kinks = u32::try_from(on).unwrap_or(u32::MAX);
+        e.kink_margin = margin;
+        if on > 0 || !margin.is_none_or(|m| m > context.tolerances.kink_margin) {
+            e.refusal = Some(Refusal::Kink);
             return e;
         }
         objective.ensure_linearized(&x);

@@ -181,3 +181,29 @@ fn a_checkpoint_continues_to_the_same_bits() {
         assert_eq!(pieces.evidence, whole.evidence, "{optimizer}");
     }
 }
+
+/// Beyond the size of the kink certificate a point on kinks is never called a minimum: with
+/// all units dead, gradient and Hessian of one linear piece are those of a minimum.
+#[test]
+fn a_large_dead_network_on_its_kinks_is_not_certified() {
+    let mut files = Files::default();
+    let mut spec = with(
+        json!({"generate": "teacher", "rows": 40, "inputs": 3, "outputs": 2}),
+        json!({"activation": "relu", "depth": 2, "width": 40, "budget": {"evaluations": 3000}}),
+    );
+    let large = cell(&spec, &files);
+    let baseline = large.baseline();
+    let e = run(&large, &json!("standard"), 0, &baseline, &files).evidence;
+    assert!(e.parameters > 1000);
+    assert!(e.kink_margin.is_some(), "{e:?}");
+    assert_ne!(e.outcome, Outcome::CertifiedMinimum, "{e:?}");
+    // W = R*, everything else 0: every pre-activation is exactly 0.
+    let mut theta = vec![0.0; e.parameters as usize];
+    theta[..baseline.minimizer.len()].copy_from_slice(&baseline.minimizer);
+    let start = json!({"point": files.add("theta.json", support::point(&large, &theta))});
+    spec["budget"] = json!({"evaluations": 0});
+    let still = cell(&spec, &files);
+    let dead = run(&still, &start, 0, &baseline, &files).evidence;
+    assert_eq!(dead.outcome, Outcome::Kink, "{dead:?}");
+    assert_eq!(dead.kinks as usize, 40 * 40 * 2);
+}

@@ -81,6 +81,14 @@ pub(crate) struct Inspection {
     pub newton_step: f64,
 }
 
+/// Number of kinks that a point sits on, and the distance of the nearest other
+/// pre-activation to one: all that is said of problems too large for [`inspect`].
+pub(crate) fn near(k: &mut Kinked<'_, '_>, x: &[f64]) -> (usize, Option<f64>) {
+    let field = k.field(x, &Signs::new());
+    let (on, margin) = nearest(k, &field, &vec![false; field.t.len()]);
+    (on.len(), margin)
+}
+
 /// Inspects a point.
 pub(crate) fn inspect(k: &mut Kinked<'_, '_>, x: &[f64], demands: &Demands) -> Inspection {
     let collapsed = k.collapsed(x);

@@ -31,7 +31,7 @@ mod solver;
 mod split;
 mod unit;
 
-pub(crate) use certificate::{Demands, Finding, inspect};
+pub(crate) use certificate::{Demands, Finding, inspect, near};
 pub(crate) use field::Kinked;
 pub use shape::kinks_of;
 pub(crate) use solver::Solver;

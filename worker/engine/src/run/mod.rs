@@ -99,10 +99,27 @@ enum Stage {
     Over,
 }
 
+/// Which way a run goes down. Descent in head coordinates ends in trivial
+/// minima (W V = 0, the baseline itself) more often than descent in θ does;
+/// where it did, the start gets a second descent, in θ, and the lower minimum
+/// of the two counts. So that certificates are not bought by collapse.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Attempt {
+    First,
+    /// In θ; the trivial minimum of the first.
+    Second {
+        trivial: Vec<f64>,
+        value: f64,
+    },
+    /// Back at the trivial minimum: the second found nothing better.
+    Settled,
+}
+
 /// Everything that a checkpoint holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct State {
     stage: Stage,
+    attempt: Attempt,
     chart: Chart,
     /// Current point, full, in `chart`.
     x: Vec<f64>,
@@ -125,6 +142,8 @@ struct State {
 #[derive(Debug)]
 pub struct Run<'p> {
     setup: Setup<'p>,
+    /// θ₀.
+    start: Vec<f64>,
     state: State,
     head: Option<Objective<'p>>,
     theta: Objective<'p>,
@@ -182,6 +201,7 @@ impl<'p> Run<'p> {
         } else {
             Chart::Theta
         };
+        let start = theta.clone();
         let x = match chart {
             Chart::Theta => theta,
             Chart::Head => {
@@ -198,6 +218,7 @@ impl<'p> Run<'p> {
         };
         let state = State {
             stage,
+            attempt: Attempt::First,
             chart,
             x,
             work: Work::default(),
@@ -214,6 +235,7 @@ impl<'p> Run<'p> {
         };
         Self {
             setup,
+            start,
             state,
             head,
             theta: in_theta,
@@ -551,7 +573,12 @@ impl<'p> Run<'p> {
             _ if !self.setup.polish && self.setup.method != Method::Auto => {
                 self.state.stage = Stage::Examine;
             }
-            _ => self.state.stage = self.begin_newton(),
+            _ => {
+                if matches!(self.state.attempt, Attempt::Second { .. }) {
+                    self.enter_head();
+                }
+                self.state.stage = self.begin_newton();
+            }
         }
     }
 
@@ -739,7 +766,7 @@ impl<'p> Run<'p> {
             self.state.work.add(head.work);
         }
         if self.state.leaves_range || self.state.non_finite {
-            return Some(self.finish(e, theta));
+            return self.conclude(e, theta);
         }
         let may_continue = !over_budget
             && self.budget_left()
@@ -752,17 +779,21 @@ impl<'p> Run<'p> {
                     self.go_on_from(lower);
                     return None;
                 }
-                Some(self.finish(e, theta))
+                if may_continue && self.deserves_second(&e) {
+                    self.begin_second(theta, e.objective);
+                    return None;
+                }
+                self.conclude(e, theta)
             }
-            Some(_) if !may_continue => Some(self.finish(e, theta)),
-            Some(Refusal::NonFinite) => Some(self.finish(e, theta)),
+            Some(_) if !may_continue => self.conclude(e, theta),
+            Some(Refusal::NonFinite) => self.conclude(e, theta),
             Some(Refusal::Gradient | Refusal::NewtonStep | Refusal::Kink) => {
                 self.state.theta_polishes += 1;
                 if self.theta.has_kinks() {
                     self.enter_head();
                 }
                 if self.state.theta_polishes > 3 {
-                    return Some(self.finish(e, theta));
+                    return self.conclude(e, theta);
                 }
                 self.state.stage = self.begin_newton();
                 None
@@ -774,7 +805,7 @@ impl<'p> Run<'p> {
                         self.go_on_from(lower);
                         None
                     }
-                    None => Some(self.finish(e, theta)),
+                    None => self.conclude(e, theta),
                 }
             }
             Some(Refusal::HiddenDescent(direction)) => {
@@ -785,6 +816,47 @@ impl<'p> Run<'p> {
                 None
             }
         }
+    }
+
+    /// Whether the first descent, in head coordinates, collapsed to the baseline.
+    fn deserves_second(&self, e: &Examination) -> bool {
+        self.state.attempt == Attempt::First
+            && self.setup.method == Method::Auto
+            && !self.setup.stay_in_theta
+            && certificate::head_chart_applies(self.problem(), &self.start)
+            && e.norm_wv.is_some_and(|wv| wv <= 1e-9 * e.norm_w.max(1.0))
+    }
+
+    fn begin_second(&mut self, trivial: Vec<f64>, value: f64) {
+        self.state.attempt = Attempt::Second { trivial, value };
+        self.state.x = self.start.clone();
+        self.state.chart = Chart::Theta;
+        self.state.growth = Growth::default();
+        self.state.newtons = 0;
+        self.state.returns = 0;
+        self.state.theta_polishes = 0;
+        self.state.stage = self.begin_descent();
+    }
+
+    /// The end, unless a second descent did worse than the first: then the
+    /// first one's minimum is what was found.
+    fn conclude(&mut self, e: Examination, theta: Vec<f64>) -> Option<Finished> {
+        let better = match &self.state.attempt {
+            Attempt::Second { value, .. } => e.refusal.is_none() && e.objective < *value,
+            Attempt::First | Attempt::Settled => true,
+        };
+        if better {
+            return Some(self.finish(e, theta));
+        }
+        let attempt = std::mem::replace(&mut self.state.attempt, Attempt::Settled);
+        if let Attempt::Second { trivial, .. } = attempt {
+            self.state.x = trivial;
+        }
+        self.state.chart = Chart::Theta;
+        self.state.leaves_range = false;
+        self.state.non_finite = false;
+        self.state.stage = Stage::Examine;
+        None
     }
 
     fn refute(&mut self, e: &Examination) {
