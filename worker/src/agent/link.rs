@@ -1,6 +1,5 @@
 //! One connection to the coordinator: messages to a stream and back.
 
-use std::error::Error;
 use std::time::Duration;
 
 use common::math::NUMERIC_LEVEL;
@@ -16,6 +15,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::reach::{Trouble, trouble};
 use super::{Inbox, Source};
 use crate::session::{Disconnect, Event};
 
@@ -88,17 +88,26 @@ impl Drop for Link {
 }
 
 impl Link {
-    pub(super) fn open(number: u64, endpoint: Endpoint, bearer: Bearer, inbox: Inbox) -> Self {
+    /// With `known`, a coordinator that has welcomed this worker before: it is
+    /// not given up for a certificate that does not fit at the moment.
+    pub(super) fn open(
+        number: u64,
+        endpoint: Endpoint,
+        bearer: Bearer,
+        known: bool,
+        inbox: Inbox,
+    ) -> Self {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let task = tokio::spawn(async move {
             let said = |event| inbox.send((Source::Link(number), event));
             let why = match endpoint.connect().await {
-                Err(error) => Disconnect::Retry(innermost(&error)),
+                Err(error) => unreachable(trouble(&error), known),
                 Ok(channel) => {
                     // Before the call is answered: the coordinator may want to
                     // hear the Hello first.
                     let _ = said(Event::Connected).await;
-                    talk(Client::new(channel, bearer), messages, number, &inbox).await
+                    let client = Client::new(channel, bearer);
+                    talk(client, messages, number, known, &inbox).await
                 }
             };
             let _ = said(Event::Disconnected(why)).await;
@@ -133,12 +142,13 @@ async fn talk(
     client: Client,
     messages: mpsc::Receiver<wire::WorkerMessage>,
     number: u64,
+    known: bool,
     inbox: &Inbox,
 ) -> Disconnect {
     let mut client = client.0;
     let mut answers = match client.work(ReceiverStream::new(messages)).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return ended(&status),
+        Err(status) => return ended(&status, known),
     };
     // Lives as long as the session, like its counterpart at the coordinator.
     let mut decoder = LeaseDecoder::default();
@@ -146,7 +156,7 @@ async fn talk(
         let message = match answers.message().await {
             Ok(Some(message)) => message,
             Ok(None) => return Disconnect::Retry("the coordinator ended the session".to_owned()),
-            Err(status) => return ended(&status),
+            Err(status) => return ended(&status, known),
         };
         let message = match decoder.message(message) {
             Ok(message) => message,
@@ -171,7 +181,11 @@ async fn talk(
 }
 
 /// Whether a call that ended so is worth another try.
-fn ended(status: &Status) -> Disconnect {
+fn ended(status: &Status, known: bool) -> Disconnect {
+    let found = trouble(status);
+    if found.lasting {
+        return unreachable(found, known);
+    }
     let why = match status.message() {
         "" => status.code().description().to_owned(),
         message => message.to_owned(),
@@ -186,13 +200,13 @@ fn ended(status: &Status) -> Disconnect {
     }
 }
 
-/// The cause behind "transport error".
-fn innermost(error: &dyn Error) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
+/// What no answer means for the worker.
+fn unreachable(trouble: Trouble, known: bool) -> Disconnect {
+    if trouble.lasting && !known {
+        Disconnect::Refused(trouble.why)
+    } else {
+        Disconnect::Retry(trouble.why)
     }
-    at.to_string()
 }
 
 #[cfg(test)]
@@ -207,7 +221,7 @@ mod tests {
             Code::InvalidArgument,
         ] {
             assert_eq!(
-                ended(&Status::new(code, "no")),
+                ended(&Status::new(code, "no"), false),
                 Disconnect::Refused("no".into())
             );
         }
@@ -218,7 +232,7 @@ mod tests {
             Code::ResourceExhausted,
         ] {
             assert_eq!(
-                ended(&Status::new(code, "no")),
+                ended(&Status::new(code, "no"), false),
                 Disconnect::Retry("no".into())
             );
         }

@@ -10,6 +10,7 @@
 mod blobs;
 mod link;
 mod process;
+mod reach;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -107,6 +108,8 @@ struct Agent {
     born: u64,
     /// Why there was no connection last time: said once.
     complaint: String,
+    /// The coordinator has welcomed this worker at some time.
+    welcomed: bool,
 }
 
 impl Agent {
@@ -136,6 +139,7 @@ impl Agent {
             slots,
             born: 0,
             complaint: String::new(),
+            welcomed: false,
         }
     }
 
@@ -218,6 +222,7 @@ impl Agent {
             Event::Disconnected(Disconnect::Refused(_)) => self.link = None,
             Event::Message(common::protocol::CoordinatorMessage::Welcome(welcome)) => {
                 self.complaint.clear();
+                self.welcomed = true;
                 tracing::info!(epoch = welcome.epoch, "welcomed by the coordinator");
             }
             Event::SlotDied {
@@ -245,7 +250,9 @@ impl Agent {
             Effect::Connect => {
                 self.born += 1;
                 let (endpoint, bearer) = (self.endpoint.clone(), self.bearer.clone());
-                self.link = Some(Link::open(self.born, endpoint, bearer, self.inbox.clone()));
+                let inbox = self.inbox.clone();
+                let link = Link::open(self.born, endpoint, bearer, self.welcomed, inbox);
+                self.link = Some(link);
             }
             Effect::Send(message) => {
                 if let Some(link) = &self.link
