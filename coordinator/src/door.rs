@@ -218,9 +218,15 @@ async fn greet(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Io> {
     match (tls, first[0] == HANDSHAKE) {
         (None, false) => Ok(Io::Plain(stream)),
         (Some(tls), true) => {
-            let acceptor = TlsAcceptor::from(tls.config());
-            let stream = acceptor.accept(stream).await?;
-            Ok(Io::Tls(Box::new(stream)))
+            let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+            match handshake.into_fallible().await {
+                Ok(stream) => Ok(Io::Tls(Box::new(stream))),
+                Err((error, stream)) => {
+                    // Its side has been told, in an alert.
+                    turn_away(stream, b"").await;
+                    Err(error)
+                }
+            }
         }
         (None, true) => {
             // Not TLS, which is what its side will complain about.

@@ -12,10 +12,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::reach::{Trouble, trouble};
+use super::connect::{Noted, Target};
+use super::trouble::Trouble;
 use super::{Inbox, Source};
 use crate::session::{Disconnect, Event};
 
@@ -92,7 +93,7 @@ impl Link {
     /// not given up for a certificate that does not fit at the moment.
     pub(super) fn open(
         number: u64,
-        endpoint: Endpoint,
+        target: Target,
         bearer: Bearer,
         known: bool,
         inbox: Inbox,
@@ -100,14 +101,15 @@ impl Link {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let task = tokio::spawn(async move {
             let said = |event| inbox.send((Source::Link(number), event));
-            let why = match endpoint.connect().await {
-                Err(error) => unreachable(trouble(&error), known),
-                Ok(channel) => {
+            let why = match target.connect().await {
+                Err(trouble) => unreachable(trouble, known),
+                Ok((channel, noted)) => {
                     // Before the call is answered: the coordinator may want to
                     // hear the Hello first.
                     let _ = said(Event::Connected).await;
                     let client = Client::new(channel, bearer);
-                    talk(client, messages, number, known, &inbox).await
+                    let broken = Broken { noted, known };
+                    talk(client, messages, number, &broken, &inbox).await
                 }
             };
             let _ = said(Event::Disconnected(why)).await;
@@ -142,13 +144,13 @@ async fn talk(
     client: Client,
     messages: mpsc::Receiver<wire::WorkerMessage>,
     number: u64,
-    known: bool,
+    broken: &Broken,
     inbox: &Inbox,
 ) -> Disconnect {
     let mut client = client.0;
     let mut answers = match client.work(ReceiverStream::new(messages)).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return ended(&status, known),
+        Err(status) => return broken.why(&status),
     };
     // Lives as long as the session, like its counterpart at the coordinator.
     let mut decoder = LeaseDecoder::default();
@@ -156,7 +158,7 @@ async fn talk(
         let message = match answers.message().await {
             Ok(Some(message)) => message,
             Ok(None) => return Disconnect::Retry("the coordinator ended the session".to_owned()),
-            Err(status) => return ended(&status, known),
+            Err(status) => return broken.why(&status),
         };
         let message = match decoder.message(message) {
             Ok(message) => message,
@@ -180,12 +182,24 @@ async fn talk(
     }
 }
 
-/// Whether a call that ended so is worth another try.
-fn ended(status: &Status, known: bool) -> Disconnect {
-    let found = trouble(status);
-    if found.lasting {
-        return unreachable(found, known);
+/// How a broken call is understood.
+struct Broken {
+    noted: Noted,
+    known: bool,
+}
+
+impl Broken {
+    /// The connection knows better than the call why it broke.
+    fn why(&self, status: &Status) -> Disconnect {
+        match self.noted.get() {
+            Some(trouble) => unreachable(trouble, self.known),
+            None => ended(status),
+        }
     }
+}
+
+/// Whether a call that ended so is worth another try.
+fn ended(status: &Status) -> Disconnect {
     let why = match status.message() {
         "" => status.code().description().to_owned(),
         message => message.to_owned(),
@@ -221,7 +235,7 @@ mod tests {
             Code::InvalidArgument,
         ] {
             assert_eq!(
-                ended(&Status::new(code, "no"), false),
+                ended(&Status::new(code, "no")),
                 Disconnect::Refused("no".into())
             );
         }
@@ -232,7 +246,7 @@ mod tests {
             Code::ResourceExhausted,
         ] {
             assert_eq!(
-                ended(&Status::new(code, "no"), false),
+                ended(&Status::new(code, "no")),
                 Disconnect::Retry("no".into())
             );
         }

@@ -8,9 +8,10 @@
 //! dropped by the number they carry.
 
 mod blobs;
+mod connect;
 mod link;
 mod process;
-mod reach;
+mod trouble;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -21,11 +22,11 @@ use common::protocol::{CellText, FailureKind, Outcome, Report, TaskFailure};
 use common::record::Telemetry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
-use tonic::transport::Endpoint;
 
 use crate::files::{self, BlobFolder};
 use crate::session::{self, Disconnect, Effect, Event, Exit, Session, SlotNumber, Timestamp};
 use blobs::Fetcher;
+pub use connect::Target;
 pub use link::Bearer;
 use link::{Client, Link};
 use process::{SlotProcess, Spawner};
@@ -44,7 +45,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Config {
     /// Where the coordinator is.
-    pub endpoint: Endpoint,
+    pub target: Target,
     /// What every call carries.
     pub bearer: Bearer,
     /// Who the worker is.
@@ -92,7 +93,7 @@ pub async fn run(config: Config, wishes: Wishes) -> End {
 }
 
 struct Agent {
-    endpoint: Endpoint,
+    target: Target,
     bearer: Bearer,
     session: Session,
     began: Instant,
@@ -117,7 +118,7 @@ impl Agent {
         let (inbox, events) = mpsc::channel(INBOX);
         let profile = &config.session.profile;
         // A channel of its own: a large download must not hold up heartbeats.
-        let files = Client::new(config.endpoint.connect_lazy(), config.bearer.clone());
+        let files = Client::new(config.target.connect_lazily(), config.bearer.clone());
         let slots = (0..profile.slots).map(|_| None).collect();
         let spawner = Spawner {
             program: config.program,
@@ -126,7 +127,7 @@ impl Agent {
             memory: profile.memory_per_slot,
         };
         Self {
-            endpoint: config.endpoint,
+            target: config.target,
             bearer: config.bearer,
             began: Instant::now(),
             fetcher: Fetcher::new(files, config.blobs, config.session.seed),
@@ -249,9 +250,9 @@ impl Agent {
         match effect {
             Effect::Connect => {
                 self.born += 1;
-                let (endpoint, bearer) = (self.endpoint.clone(), self.bearer.clone());
+                let (target, bearer) = (self.target.clone(), self.bearer.clone());
                 let inbox = self.inbox.clone();
-                let link = Link::open(self.born, endpoint, bearer, self.welcomed, inbox);
+                let link = Link::open(self.born, target, bearer, self.welcomed, inbox);
                 self.link = Some(link);
             }
             Effect::Send(message) => {

@@ -1,18 +1,19 @@
 //! Where the coordinator is and how it is spoken to: address, TLS, limits.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::pem::{self, Pem};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
+use common::pem::{self, Pem, provider};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use tonic::transport::{Endpoint, Uri};
 
 use super::BadInput;
 use super::settings::Settings;
+use crate::agent::Target;
 
-/// Time to connect.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Time for the handshake of TLS.
-const HANDSHAKE: Duration = Duration::from_secs(15);
 /// Time between two signs of life, and for the answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Window of a stream and of a connection: the 64 KiB of HTTP/2 would carry
@@ -21,43 +22,34 @@ const WINDOW: u32 = 4 << 20;
 /// Bytes of the headers of an answer.
 const HEADERS: u32 = 16 << 10;
 
-/// An address to connect to, checked.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) endpoint: Endpoint,
-    /// The tokens travel in the clear over a network.
-    pub(super) exposed: bool,
-}
-
-/// The coordinator's address with everything that is needed to connect.
+/// The coordinator's address with everything that is needed to connect, and
+/// whether the token travels in the clear over a network.
 ///
 /// # Errors
 /// What is wrong with the address, a file, or their combination.
-pub(super) fn endpoint(url: &str, settings: &Settings) -> Result<Target, BadInput> {
-    let scheme = if settings.ca_file.is_some() { "https" } else { "http" };
-    let full = if url.contains("://") {
-        url.to_owned()
-    } else {
-        format!("{scheme}://{url}")
-    };
+pub(super) fn target(url: &str, settings: &Settings) -> Result<(Target, bool), BadInput> {
     let bad = |error: &dyn std::fmt::Display| BadInput(format!("`{url}` is no address: {error}"));
-    let endpoint = Endpoint::from_shared(full).map_err(|error| bad(&error))?;
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+        Some(_) => return Err(bad(&"it must begin with https:// or http://")),
+        None if settings.ca_file.is_some() => ("https", url),
+        None => ("http", url),
+    };
+    let is_tls = scheme == "https";
+    // As the library knows it there is no TLS: the agent makes it.
+    let endpoint = Endpoint::from_shared(format!("http://{rest}")).map_err(|e| bad(&e))?;
     let host = host(endpoint.uri()).ok_or_else(|| bad(&"no host"))?;
-    let mut exposed = false;
-    let endpoint = match endpoint.uri().scheme_str() {
-        Some("https") => endpoint
-            .tls_config(tls(&host, settings)?)
-            .map_err(|error| bad(&innermost(&error)))?,
-        Some("http") => {
-            exposed = !is_loopback(&host);
-            plain(url, exposed, settings)?;
-            endpoint
-        }
-        _ => return Err(bad(&"it must begin with https:// or http://")),
+    let port = endpoint.uri().port_u16();
+    let origin: Uri = format!("{scheme}://{rest}").parse().map_err(|e| bad(&e))?;
+    let exposed = !is_tls && !is_loopback(&host);
+    let tls = if is_tls {
+        Some(tls(&host, settings)?)
+    } else {
+        plain(url, exposed, settings)?;
+        None
     };
     let endpoint = endpoint
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
+        .origin(origin)
         // A coordinator that vanished without a word is noticed.
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
@@ -65,7 +57,13 @@ pub(super) fn endpoint(url: &str, settings: &Settings) -> Result<Target, BadInpu
         .http2_max_header_list_size(HEADERS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW);
-    Ok(Target { endpoint, exposed })
+    let target = Target {
+        endpoint,
+        host,
+        port: port.unwrap_or(if is_tls { 443 } else { 80 }),
+        tls,
+    };
+    Ok((target, exposed))
 }
 
 /// The host of an address, without the brackets of IPv6.
@@ -105,7 +103,11 @@ fn plain(url: &str, exposed: bool, settings: &Settings) -> Result<(), BadInput> 
     Ok(())
 }
 
-fn tls(host: &str, settings: &Settings) -> Result<ClientTlsConfig, BadInput> {
+/// What TLS needs to know, and the name that the coordinator must prove.
+fn tls(
+    host: &str,
+    settings: &Settings,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), BadInput> {
     let Some(ca_file) = &settings.ca_file else {
         let message = "an https coordinator needs `ca_file`, the certificate that vouches for it";
         return Err(BadInput(message.to_owned()));
@@ -113,34 +115,27 @@ fn tls(host: &str, settings: &Settings) -> Result<ClientTlsConfig, BadInput> {
     let about = |key: &str, error: &dyn std::fmt::Display| BadInput(format!("`{key}`: {error}"));
     let read = |key: &str, path: &Path| Pem::read(path).map_err(|e| about(key, &e));
     let ca = read("ca_file", ca_file)?;
-    ca.authorities().map_err(|e| about("ca_file", &e))?;
-    let mut tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(ca.bytes()))
-        .timeout(HANDSHAKE);
-    match (&settings.cert_file, &settings.key_file) {
-        (None, None) => {}
+    let authorities = ca.authorities().map_err(|e| about("ca_file", &e))?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| about("ca_file", &e))?
+        .with_root_certificates(authorities);
+    let mut config = match (&settings.cert_file, &settings.key_file) {
+        (None, None) => builder.with_no_client_auth(),
         (Some(certificate), Some(key)) => {
             let (certificate, key) = (read("cert_file", certificate)?, read("key_file", key)?);
-            pem::identity(&certificate, &key).map_err(|e| BadInput(e.to_string()))?;
-            tls = tls.identity(Identity::from_pem(certificate.bytes(), key.bytes()));
+            let identity =
+                pem::identity(&certificate, &key).map_err(|e| BadInput(e.to_string()))?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
         }
         (Some(_), None) => return Err(about("cert_file", &"needs its key, `key_file`")),
         (None, Some(_)) => return Err(about("key_file", &"needs its certificate, `cert_file`")),
-    }
-    let name = settings.server_name.as_deref().unwrap_or(host);
-    if rustls::pki_types::ServerName::try_from(name).is_err() {
-        return Err(about("server_name", &format!("`{name}` is no host name")));
-    }
-    Ok(tls.domain_name(name))
-}
-
-/// The innermost cause.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
-    }
-    at.to_string()
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = settings.server_name.as_deref().unwrap_or(host).to_owned();
+    let shown = format!("`{name}` is no host name");
+    let name = ServerName::try_from(name).map_err(|_| about("server_name", &shown))?;
+    Ok((Arc::new(config), name))
 }
 
 #[cfg(test)]
@@ -161,7 +156,7 @@ mod tests {
             "localhost:7",
             "http://[::1]:7",
         ] {
-            assert!(!endpoint(url, &careful).unwrap().exposed, "{url}");
+            assert!(!target(url, &careful).unwrap().1, "{url}");
         }
         let bold = settings(Flags {
             insecure: true,
@@ -173,9 +168,9 @@ mod tests {
             "http://localhost.example.org:7",
             "http://[2001:db8::1]:7",
         ] {
-            let error = endpoint(url, &careful).unwrap_err().to_string();
+            let error = target(url, &careful).unwrap_err().to_string();
             assert!(error.contains("--insecure"), "{error}");
-            assert!(endpoint(url, &bold).unwrap().exposed, "{url}");
+            assert!(target(url, &bold).unwrap().1, "{url}");
         }
     }
 
@@ -185,12 +180,12 @@ mod tests {
             cert_file: Some("worker.pem".into()),
             ..Flags::default()
         });
-        let error = endpoint("http://localhost:7", &careless).unwrap_err();
+        let error = target("http://localhost:7", &careless).unwrap_err();
         assert!(error.to_string().contains("`cert_file`"), "{error}");
-        let error = endpoint("https://localhost:7", &careless).unwrap_err();
+        let error = target("https://localhost:7", &careless).unwrap_err();
         assert!(error.to_string().contains("`ca_file`"), "{error}");
         for url in ["ftp://localhost:7", "http://", "unix:/tmp/x", "a b"] {
-            assert!(endpoint(url, &settings(Flags::default())).is_err(), "{url}");
+            assert!(target(url, &settings(Flags::default())).is_err(), "{url}");
         }
     }
 }

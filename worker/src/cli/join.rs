@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing_subscriber::EnvFilter;
 
 use super::args::JoinArgs;
-use super::endpoint::endpoint;
+use super::endpoint::target;
 use super::settings::{LogFormat, Settings, SettingsError, resolve};
 use super::{BadInput, Status};
 use crate::agent::{self, Bearer, End, Wishes};
@@ -41,8 +41,8 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         let message = "where is the coordinator? give `--connect URL`, or a command (`--help`)";
         return Err(BadInput(message.to_owned()).into());
     };
-    let target = endpoint(url, &settings)?;
-    if target.exposed {
+    let (target, exposed) = target(url, &settings)?;
+    if exposed {
         tracing::warn!(%url, "--insecure: whoever can listen on the way reads the token and every result");
     }
     for file in [&settings.token_file, &settings.key_file].into_iter().flatten() {
@@ -63,7 +63,7 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         .tempdir()
         .context("cannot make a folder for files")?;
     let config = agent::Config {
-        endpoint: target.endpoint,
+        target,
         bearer,
         session: session_config(&settings)?,
         program: std::env::current_exe().context("this program cannot find itself")?,
@@ -238,7 +238,7 @@ fn conclude(end: End, interrupted: bool) -> anyhow::Result<Status> {
         End::Session(Exit::Done) if interrupted => Ok(Status::Interrupted),
         End::Session(Exit::Done) | End::AtOnce => Ok(Status::Done),
         End::Session(Exit::Refused(why)) => {
-            Err(BadInput(format!("the coordinator refuses this worker: {why}")).into())
+            Err(BadInput(format!("this worker cannot join: {why}")).into())
         }
         End::Session(Exit::NoSlots(why)) => Err(anyhow::anyhow!("no slot can be started: {why}")),
     }

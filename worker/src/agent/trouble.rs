@@ -1,14 +1,14 @@
 //! Why a coordinator cannot be reached, for people.
 //!
-//! What fails in TLS arrives deep inside other errors, as `UnknownIssuer` or
-//! the number of an alert. Here it becomes a sentence that says what to do.
+//! What fails in TLS has names like `UnknownIssuer` or `CertificateRequired`;
+//! here it becomes a sentence that says what to do.
 
 use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 
-/// Why a connection or a call failed.
+/// Why a connection failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
     /// For people.
@@ -17,42 +17,47 @@ pub(super) struct Trouble {
     pub(super) lasting: bool,
 }
 
-/// Explains an error by its causes.
-pub(super) fn trouble(error: &(dyn Error + 'static)) -> Trouble {
-    let mut at = error;
-    loop {
-        if let Some(tls) = tls_error(at) {
-            return explain(tls);
+impl Trouble {
+    /// Another try may help.
+    pub(super) fn passing(why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            lasting: false,
         }
-        match at.source() {
-            Some(source) => at = source,
-            None => {
-                return Trouble {
-                    why: at.to_string(),
-                    lasting: false,
-                };
-            }
+    }
+
+    fn lasting(why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            lasting: true,
         }
+    }
+
+    /// The coordinator says that it takes no plain text.
+    pub(super) fn tls_wanted() -> Self {
+        Self::lasting("the coordinator speaks TLS there: connect with https:// and `ca_file`")
+    }
+}
+
+/// What an error of a connection means.
+pub(super) fn of_io(error: &io::Error) -> Trouble {
+    match tls_error(error) {
+        Some(tls) => explain(tls),
+        None => Trouble::passing(&error.to_string()),
     }
 }
 
 /// An error of TLS that travels inside another one.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        return Some(error);
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    let inner: &(dyn Error + 'static) = error.get_ref()?;
+    match inner.downcast_ref::<rustls::Error>() {
+        Some(tls) => Some(tls),
+        None => tls_error(inner.downcast_ref::<io::Error>()?),
     }
-    let io = match error.downcast_ref::<io::Error>() {
-        Some(io) => io,
-        None => error.downcast_ref::<h2::Error>()?.get_io()?,
-    };
-    tls_error(io.get_ref()?)
 }
 
 fn explain(error: &rustls::Error) -> Trouble {
-    let lasting = |why: &str| Trouble {
-        why: why.to_owned(),
-        lasting: true,
-    };
+    let lasting = Trouble::lasting;
     match error {
         rustls::Error::InvalidCertificate(error) => certificate(error),
         rustls::Error::AlertReceived(alert) => match alert {
@@ -72,18 +77,12 @@ fn explain(error: &rustls::Error) -> Trouble {
             AlertDescription::CertificateExpired => {
                 lasting("this worker's certificate (`cert_file`) has expired")
             }
-            other => Trouble {
-                why: format!("the coordinator ended the TLS handshake: {other:?}"),
-                lasting: false,
-            },
+            other => Trouble::passing(&format!("the coordinator ended the TLS handshake: {other:?}")),
         },
         rustls::Error::InvalidMessage(_) => lasting(
             "what answers there does not speak TLS: connect with http://, or is it another port?",
         ),
-        other => Trouble {
-            why: format!("TLS: {other}"),
-            lasting: false,
-        },
+        other => Trouble::passing(&format!("TLS: {other}")),
     }
 }
 
@@ -104,7 +103,7 @@ fn certificate(error: &CertificateError) -> Trouble {
             "the coordinator's certificate is not for {}, but for {}; connect to one of these, or \
              say with `server_name` which one to expect",
             expected.to_str(),
-            presented.join(", "),
+            presented.iter().map(|p| bare(p)).collect::<Vec<_>>().join(", "),
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the coordinator's certificate has expired (or this machine's clock is wrong)".to_owned()
@@ -129,6 +128,12 @@ fn certificate(error: &CertificateError) -> Trouble {
     }
 }
 
+/// `DnsName("a.example")` and `IpAddress(10.0.0.1)` without the wrapping.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,10 +142,16 @@ mod tests {
     fn an_error_of_tls_is_found_inside_others() {
         let tls = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
         let nested = io::Error::other(io::Error::other(tls));
-        let found = trouble(&nested);
+        let found = of_io(&nested);
         assert!(found.lasting && found.why.contains("`cert_file`"), "{found:?}");
-        let plain = trouble(&io::Error::from(io::ErrorKind::ConnectionRefused));
+        let plain = of_io(&io::Error::from(io::ErrorKind::ConnectionRefused));
         assert!(!plain.lasting, "{plain:?}");
+    }
+
+    #[test]
+    fn names_of_a_certificate_are_shown_as_they_are_typed() {
+        let names = [r#"DnsName("a.example")"#, "IpAddress(0::1)", "other"];
+        assert_eq!(names.map(bare), ["a.example", "0::1", "other"]);
     }
 
     #[test]
