@@ -15,10 +15,13 @@ pub mod node;
 #[cfg(feature = "rpc")]
 pub mod pb;
 #[cfg(feature = "rpc")]
+pub mod pem;
+#[cfg(feature = "rpc")]
 pub mod protocol;
 pub mod record;
 pub mod reference;
 pub mod rng;
+pub mod secret;
 pub mod spec;
 pub mod suggest;
 pub mod summary;

@@ -1,5 +1,6 @@
 //! The commands of `coordinator`.
 
+mod certs;
 mod plan;
 mod settings;
 
@@ -88,6 +89,15 @@ enum Command {
     },
     /// The JSON Schema of the grid file, for editors
     Schema,
+    /// Make an authority and certificates for the coordinator and its workers, to begin with
+    Certs {
+        /// Folder for the files; nothing in it is overwritten
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Name or address under which workers reach the coordinator; may be repeated
+        #[arg(long, value_name = "NAME")]
+        host: Vec<String>,
+    },
 }
 
 /// Runs the program.
@@ -109,6 +119,7 @@ pub fn main() -> ExitCode {
             print(&format!("{:#}\n", common::grid::schema()));
             code::DONE
         }
+        Some(Command::Certs { out, host }) => certs::certs(&out, &host),
         None => sweep(cli.sweep),
     })
 }
@@ -128,6 +139,9 @@ fn sweep(args: SweepArgs) -> u8 {
             "--grid FILE is needed; `coordinator init` writes one to begin with",
         );
     };
+    for warning in &settings.settings.warnings {
+        crate::progress::warn(settings.settings.progress, warning);
+    }
     with_grid(&path, |grid, data| {
         block_on(run::run(grid, data, settings.settings))
     })

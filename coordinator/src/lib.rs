@@ -3,8 +3,10 @@
 
 pub mod cli;
 pub mod core;
+pub mod door;
 pub mod driver;
 pub mod export;
+pub mod guard;
 pub mod local;
 pub mod progress;
 pub mod rpc;
@@ -14,4 +16,5 @@ pub mod sweep;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tls;
 pub mod workload;

@@ -33,6 +33,19 @@ const SHORT: Duration = Duration::from_secs(10);
 /// Time to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Settings that are the coordinator's, or a remote worker's: a local one has
+/// no use for them, and need not know a secret.
+const NOT_FOR_LOCAL: [&str; 8] = [
+    "SWEEP_TOKEN",
+    "SWEEP_TOKEN_FILE",
+    "SWEEP_STORE",
+    "SWEEP_CONFIG",
+    "SWEEP_CA_FILE",
+    "SWEEP_CERT_FILE",
+    "SWEEP_KEY_FILE",
+    "SWEEP_SERVER_NAME",
+];
+
 /// The running workers.
 #[derive(Debug)]
 pub struct Running {
@@ -131,11 +144,14 @@ async fn ends(end: &mut watch::Receiver<bool>) {
 }
 
 async fn spawn(settings: &LocalWorkers, number: u32) -> std::io::Result<(Child, ChildStdin)> {
-    let mut child = Command::new(&settings.program)
+    let mut command = Command::new(&settings.program);
+    for name in NOT_FOR_LOCAL {
+        command.env_remove(name);
+    }
+    let mut child = command
         .args(["--connect", &settings.url, "--local"])
         .args(["--slots", "1", "--threads", "1"])
         .args(["--name", &format!("local-{number}")])
-        .env_remove("SWEEP_TOKEN")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .kill_on_drop(true)

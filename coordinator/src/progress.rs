@@ -166,6 +166,14 @@ impl Progress {
     }
 }
 
+/// Says what must not be overheard, however progress is shown.
+pub fn warn(display: Display, text: &str) {
+    match display {
+        Display::Json => line(&serde_json::json!({"message": text, "warning": true}).to_string()),
+        _ => line(&format!("WARNING: {text}")),
+    }
+}
+
 fn line(text: &str) {
     // Standard error may be closed; the sweep goes on all the same.
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -8,68 +8,49 @@ use std::time::Duration;
 use common::ids::BlobId;
 use common::pb::{FieldError, LeaseEncoder, MESSAGE_LIMIT, hello_of, wire};
 use common::protocol::WorkerMessage;
-use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 use wire::cluster_server::{Cluster, ClusterServer};
 
 use crate::core::{Event, SessionId};
 use crate::driver::{Handle, Input, Outgoing};
+use crate::guard::Guard;
 use crate::store::Store;
 
 /// Time for the first message of a session.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a file in one message.
 const CHUNK: usize = 1 << 20;
+/// Messages that a session may be ahead of the driver. Whoever sends faster is
+/// not read, and in the end cannot write.
+const AHEAD: u32 = 64;
 
 /// What workers call.
 #[derive(Debug)]
 pub struct Service<S> {
     handle: Handle,
     store: Arc<S>,
-    tokens: Arc<[String]>,
     last_session: AtomicU64,
 }
 
-/// The service for a server. Any of `tokens` lets a worker join.
+/// The service for a server; the guard sees a call before its message is read.
 pub fn service<S: Store>(
     handle: Handle,
     store: Arc<S>,
-    tokens: Vec<String>,
-) -> ClusterServer<Service<S>> {
-    ClusterServer::new(Service {
+    guard: Guard,
+) -> InterceptedService<ClusterServer<Service<S>>, Guard> {
+    let service = ClusterServer::new(Service {
         handle,
         store,
-        tokens: tokens.into(),
         last_session: AtomicU64::new(0),
-    })
-    .max_decoding_message_size(MESSAGE_LIMIT)
-    .max_encoding_message_size(MESSAGE_LIMIT)
-}
-
-impl<S> Service<S> {
-    fn authorise<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let given = request
-            .metadata()
-            .get("authorization")
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.strip_prefix("Bearer "))
-            .unwrap_or_default();
-        // Every token is compared, each in time that depends on its length alone.
-        let known = self.tokens.iter().fold(false, |known, token| {
-            known | bool::from(token.as_bytes().ct_eq(given.as_bytes()))
-        });
-        if known {
-            return Ok(());
-        }
-        tracing::warn!(peer = ?request.remote_addr(), "a call without a valid token was refused");
-        Err(Status::unauthenticated(
-            "no valid token; give the worker the coordinator's token with --token-file or \
-             SWEEP_TOKEN",
-        ))
-    }
+    });
+    let limited = service
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
+    InterceptedService::new(limited, guard)
 }
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<wire::BlobChunk, Status>> + Send>>;
@@ -84,7 +65,6 @@ impl<S: Store> Cluster for Service<S> {
         &self,
         request: Request<Streaming<wire::WorkerMessage>>,
     ) -> Result<Response<Messages>, Status> {
-        self.authorise(&request)?;
         let number = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
         let session = SessionId(number);
         let (outgoing, messages) = mpsc::unbounded_channel();
@@ -104,7 +84,6 @@ impl<S: Store> Cluster for Service<S> {
         &self,
         request: Request<wire::FetchBlobRequest>,
     ) -> Result<Response<Chunks>, Status> {
-        self.authorise(&request)?;
         let sha256 = request.into_inner().sha256;
         let id = BlobId::try_from(sha256.as_ref())
             .map_err(|e| Status::invalid_argument(format!("sha256: {e}")))?;
@@ -156,7 +135,14 @@ async fn listen(
         outgoing: outgoing.clone(),
         event,
     });
+    let mut ahead = 0;
     loop {
+        ahead += 1;
+        if ahead >= AHEAD {
+            ahead = 0;
+            // Answered after everything before it.
+            handle.look(|_| ()).await;
+        }
         let message = tokio::select! {
             message = incoming.message() => message,
             // The driver has ended the session.

@@ -1,6 +1,5 @@
 //! `coordinator --grid FILE`: one sweep from its grid to its summary.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,15 +11,15 @@ use common::ids::{TaskId, to_hex};
 use common::math::NUMERIC_LEVEL;
 use common::record::Evidence;
 use common::summary::{CellVerdict, Summary};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::cli::{FailOn, Settings, code, fail, print, table_style};
 use crate::core::{Config, Control, Core, Lookup, NewSweep, Notice, SweepState};
+use crate::door::{self, Doors};
 use crate::driver::{self, Ended, Handle, Input};
 use crate::export::{self, Account};
+use crate::guard::Guard;
 use crate::local::{self, LocalWorkers};
 use crate::progress::{Moment, Progress};
 use crate::rpc;
@@ -70,7 +69,7 @@ struct Sweep {
     store: Arc<SqliteStore>,
     stored: StoredSweep,
     workload: GridSweep,
-    listener: TcpListener,
+    doors: Doors,
     began: Instant,
 }
 
@@ -80,12 +79,9 @@ impl Sweep {
         if settings.local_workers > 0 {
             local::program().map_err(|message| (code::BAD_INPUT, message))?;
         }
-        let address = settings
-            .listen
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-        let listener = TcpListener::bind(address)
+        let doors = Doors::bind(settings.listen, settings.tls.clone())
             .await
-            .map_err(|e| (code::BAD_INPUT, format!("cannot listen on {address}: {e}")))?;
+            .map_err(|message| (code::BAD_INPUT, message))?;
         if settings.listen.is_some() && settings.token.is_none() {
             return Err((
                 code::BAD_INPUT,
@@ -109,7 +105,7 @@ impl Sweep {
             store: Arc::new(store),
             stored,
             workload,
-            listener,
+            doors,
             began,
         })
     }
@@ -120,7 +116,7 @@ impl Sweep {
             store,
             stored,
             workload,
-            listener,
+            doors,
             began,
         } = self;
         let (notices, inbox) = mpsc::unbounded_channel();
@@ -138,15 +134,16 @@ impl Sweep {
             Ok(token) => token,
             Err(error) => return fail(code::INTERNAL, &error.to_string()),
         };
-        let mut tokens = vec![local_token.clone()];
-        tokens.extend(settings.token.as_ref().map(|t| t.0.clone()));
-        let url = match listener.local_addr() {
-            Ok(address) => format!("http://{}", reachable(address)),
+        let network_token = settings.token.as_ref().map(|t| t.0.as_str());
+        let guard = Guard::new(&local_token, network_token);
+        let local_url = match doors.local_url() {
+            Ok(url) => url,
             Err(error) => return fail(code::INTERNAL, &error.to_string()),
         };
-        let server = serve(listener, handle.clone(), Arc::clone(&store), tokens);
+        let network_url = doors.network_url();
+        let server = serve(doors, handle.clone(), Arc::clone(&store), guard);
         let progress = Progress::new(settings.progress);
-        if settings.listen.is_some() {
+        if let Some(url) = network_url {
             progress.say(&format!("listening for workers: worker --connect {url}"));
         }
         let (ended, end) = oneshot::channel();
@@ -157,7 +154,7 @@ impl Sweep {
             workload: Box::new(workload),
         };
         handle.send(Input::Sweep { new, ended });
-        let local = start_local(&settings, url, local_token);
+        let local = start_local(&settings, local_url, local_token);
         let mut watch = Watch {
             handle: handle.clone(),
             stored: &stored,
@@ -375,42 +372,26 @@ fn start_local(settings: &Settings, url: String, token: String) -> Option<local:
 }
 
 fn serve(
-    listener: TcpListener,
+    doors: Doors,
     handle: Handle,
     store: Arc<SqliteStore>,
-    tokens: Vec<String>,
+    guard: Guard,
 ) -> tokio::task::JoinHandle<()> {
-    let cluster = rpc::service(handle, store, tokens);
+    let cluster = rpc::service(handle, store, guard);
     tokio::spawn(async move {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter
             .set_serving::<common::pb::wire::cluster_server::ClusterServer<rpc::Service<SqliteStore>>>()
             .await;
-        let served = tonic::transport::Server::builder()
-            .tcp_nodelay(true)
-            .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        let served = door::server()
             .add_service(cluster)
             .add_service(health)
-            .serve_with_incoming(TcpListenerStream::new(listener))
+            .serve_with_incoming(doors.open())
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "the server for workers ended");
         }
     })
-}
-
-/// Where local workers reach a listening address.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let mut address = address;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() {
-            std::net::Ipv4Addr::LOCALHOST.into()
-        } else {
-            std::net::Ipv6Addr::LOCALHOST.into()
-        });
-    }
-    address
 }
 
 fn random_token() -> std::io::Result<String> {

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    common::pem::install_provider();
     worker::cli::main()
 }

@@ -1,13 +1,15 @@
 //! Settings in layers: defaults < file < environment < flags.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use config::{Config, Map, Source, Value, ValueKind};
 
 use crate::progress::Display;
 use crate::sweep::KeepMinima;
+use crate::tls::{Files, Tls};
 
 /// What makes the exit code bad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub struct Settings {
     pub fail_on: FailOn,
     /// A token that lets remote workers join.
     pub token: Option<Secret>,
+    /// TLS for `listen`; plain text if `None`.
+    pub tls: Option<Arc<Tls>>,
+    /// What is allowed and should not be, for people.
+    pub warnings: Vec<String>,
 }
 
 /// A secret that is never printed.
@@ -80,6 +86,15 @@ pub(super) struct Flags {
     /// Numeric level of the results; this version has one, fma64-1
     #[arg(long, value_name = "LEVEL")]
     cpu_level: Option<String>,
+    /// Certificate (PEM) that --listen shows: workers connect with https://
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Authority (PEM) whose certificates workers must show: mutual TLS
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
     /// Allow --listen beyond loopback without TLS: tokens and results travel in the clear
     #[arg(long)]
     insecure: bool,
@@ -89,7 +104,7 @@ pub(super) struct Flags {
 }
 
 /// Name and default of each setting.
-const KEYS: [(&str, &str); 10] = [
+const KEYS: [(&str, &str); 13] = [
     ("listen", ""),
     ("store", "./sweeps"),
     ("out", ""),
@@ -98,6 +113,9 @@ const KEYS: [(&str, &str); 10] = [
     ("progress", "auto"),
     ("fail_on", ""),
     ("token_file", ""),
+    ("tls_cert", ""),
+    ("tls_key", ""),
+    ("tls_client_ca", ""),
     ("cpu_level", common::math::NUMERIC_LEVEL),
     ("insecure", "false"),
 ];
@@ -113,6 +131,9 @@ impl Flags {
             "progress" => self.progress.clone(),
             "fail_on" => self.fail_on.clone(),
             "token_file" => self.token_file.clone(),
+            "tls_cert" => self.tls_cert.clone(),
+            "tls_key" => self.tls_key.clone(),
+            "tls_client_ca" => self.tls_client_ca.clone(),
             "cpu_level" => self.cpu_level.clone(),
             "insecure" => self.insecure.then(|| "true".to_owned()),
             _ => None,
@@ -169,7 +190,7 @@ impl YamlFile {
 
 fn settings_of(
     root: &common::node::Node,
-    path: &std::path::Path,
+    path: &Path,
     values: &mut Map<String, Value>,
     found: &mut common::diagnostic::Diagnostics,
 ) {
@@ -277,6 +298,7 @@ pub(super) fn resolve(flags: &Flags) -> Result<Resolved, String> {
 /// Texts to values; all mistakes at once.
 fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String> {
     let mut mistakes = Vec::new();
+    let mut unusable = Vec::new();
     let text = |key: &str| -> &str {
         origins
             .iter()
@@ -309,16 +331,38 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
             false
         }
     };
+    let mut warnings = Vec::new();
+    let tls = match tls_files(&text) {
+        Ok(files) => files,
+        Err(message) => {
+            unusable.push(format!("error: {message}"));
+            None
+        }
+    };
     if let Some(address) = listen
-        && !is_loopback(address.ip())
-        && !insecure
+        && !address.ip().is_loopback()
+        && text("tls_cert").is_empty()
     {
-        wrong(
-            "listen",
-            "open to the network, and this version has no TLS: tokens and results would travel in \
-             the clear; listen on loopback behind a tunnel, or say --insecure",
-        );
+        if insecure {
+            warnings.push(format!(
+                "--insecure: {address} is open to the network without TLS; whoever can listen \
+                 there reads the token and every result"
+            ));
+        } else {
+            wrong(
+                "listen",
+                "open to the network, so tokens and results would travel in the clear; give \
+                 --tls-cert and --tls-key (`coordinator certs` makes some to begin with), listen \
+                 on loopback behind a tunnel, or say --insecure",
+            );
+        }
     }
+    let tls = tls.and_then(|files| {
+        warnings.extend(files.warning());
+        Tls::load(files)
+            .map_err(|error| unusable.push(format!("error: TLS: {error}")))
+            .ok()
+    });
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let local_workers = match text("local_workers") {
         "" => cores,
@@ -359,8 +403,12 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
     }
     let token = match text("token_file") {
         "" => std::env::var("SWEEP_TOKEN").ok(),
-        path => match std::fs::read_to_string(path) {
-            Ok(token) => Some(token),
+        path => match common::secret::read(Path::new(path)) {
+            Ok(token) => {
+                let own = rustix::process::geteuid().as_raw();
+                warnings.extend(common::secret::exposed(Path::new(path), own));
+                Some(token)
+            }
             Err(error) => {
                 wrong("token_file", &format!("no file that can be read: {error}"));
                 None
@@ -368,9 +416,16 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         },
     };
     let token = token.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
-    if token.as_ref().is_some_and(|t| t.len() < 16) {
-        mistakes.push("error: the token is shorter than 16 characters".to_owned());
+    if let Some(token) = &token {
+        if token.len() < 16 {
+            mistakes.push("error: the token is shorter than 16 characters".to_owned());
+        }
+        // Anything else would never arrive: it travels in a header.
+        if !token.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+            mistakes.push("error: the token has characters that no header may have".to_owned());
+        }
     }
+    mistakes.extend(unusable);
     if !mistakes.is_empty() {
         return Err(mistakes.join("\n"));
     }
@@ -383,9 +438,24 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         progress: progress.unwrap_or_default(),
         fail_on,
         token: token.map(Secret),
+        tls: tls.map(Arc::new),
+        warnings,
     })
 }
 
-fn is_loopback(address: IpAddr) -> bool {
-    address.is_loopback()
+/// The files of TLS, or what is missing.
+fn tls_files<'a>(
+    text: &impl Fn(&str) -> &'a str,
+) -> Result<Option<Files>, &'static str> {
+    let (certificate, key, ca) = (text("tls_cert"), text("tls_key"), text("tls_client_ca"));
+    match (certificate, key, ca) {
+        ("", "", "") => Ok(None),
+        (_, "", _) => Err("--tls-cert and --tls-client-ca need --tls-key"),
+        ("", _, _) => Err("--tls-key and --tls-client-ca need --tls-cert"),
+        _ => Ok(Some(Files {
+            certificate: certificate.into(),
+            key: key.into(),
+            client_ca: (!ca.is_empty()).then(|| ca.into()),
+        })),
+    }
 }

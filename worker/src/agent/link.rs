@@ -1,6 +1,5 @@
 //! One connection to the coordinator: messages to a stream and back.
 
-use std::error::Error;
 use std::time::Duration;
 
 use common::math::NUMERIC_LEVEL;
@@ -13,9 +12,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use super::connect::{Noted, Target};
+use super::trouble::Trouble;
 use super::{Inbox, Source};
 use crate::session::{Disconnect, Event};
 
@@ -88,17 +89,27 @@ impl Drop for Link {
 }
 
 impl Link {
-    pub(super) fn open(number: u64, endpoint: Endpoint, bearer: Bearer, inbox: Inbox) -> Self {
+    /// With `known`, a coordinator that has welcomed this worker before: it is
+    /// not given up for a certificate that does not fit at the moment.
+    pub(super) fn open(
+        number: u64,
+        target: Target,
+        bearer: Bearer,
+        known: bool,
+        inbox: Inbox,
+    ) -> Self {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let task = tokio::spawn(async move {
             let said = |event| inbox.send((Source::Link(number), event));
-            let why = match endpoint.connect().await {
-                Err(error) => Disconnect::Retry(innermost(&error)),
-                Ok(channel) => {
+            let why = match target.connect().await {
+                Err(trouble) => unreachable(trouble, known),
+                Ok((channel, noted)) => {
                     // Before the call is answered: the coordinator may want to
                     // hear the Hello first.
                     let _ = said(Event::Connected).await;
-                    talk(Client::new(channel, bearer), messages, number, &inbox).await
+                    let client = Client::new(channel, bearer);
+                    let broken = Broken { noted, known };
+                    talk(client, messages, number, &broken, &inbox).await
                 }
             };
             let _ = said(Event::Disconnected(why)).await;
@@ -133,12 +144,13 @@ async fn talk(
     client: Client,
     messages: mpsc::Receiver<wire::WorkerMessage>,
     number: u64,
+    broken: &Broken,
     inbox: &Inbox,
 ) -> Disconnect {
     let mut client = client.0;
     let mut answers = match client.work(ReceiverStream::new(messages)).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return ended(&status),
+        Err(status) => return broken.why(&status),
     };
     // Lives as long as the session, like its counterpart at the coordinator.
     let mut decoder = LeaseDecoder::default();
@@ -146,7 +158,7 @@ async fn talk(
         let message = match answers.message().await {
             Ok(Some(message)) => message,
             Ok(None) => return Disconnect::Retry("the coordinator ended the session".to_owned()),
-            Err(status) => return ended(&status),
+            Err(status) => return broken.why(&status),
         };
         let message = match decoder.message(message) {
             Ok(message) => message,
@@ -170,6 +182,22 @@ async fn talk(
     }
 }
 
+/// How a broken call is understood.
+struct Broken {
+    noted: Noted,
+    known: bool,
+}
+
+impl Broken {
+    /// The connection knows better than the call why it broke.
+    fn why(&self, status: &Status) -> Disconnect {
+        match self.noted.get() {
+            Some(trouble) => unreachable(trouble, self.known),
+            None => ended(status),
+        }
+    }
+}
+
 /// Whether a call that ended so is worth another try.
 fn ended(status: &Status) -> Disconnect {
     let why = match status.message() {
@@ -186,13 +214,13 @@ fn ended(status: &Status) -> Disconnect {
     }
 }
 
-/// The cause behind "transport error".
-fn innermost(error: &dyn Error) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
+/// What no answer means for the worker.
+fn unreachable(trouble: Trouble, known: bool) -> Disconnect {
+    if trouble.lasting && !known {
+        Disconnect::Refused(trouble.why)
+    } else {
+        Disconnect::Retry(trouble.why)
     }
-    at.to_string()
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@
 //! dropped by the number they carry.
 
 mod blobs;
+mod connect;
 mod link;
 mod process;
+mod trouble;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -20,11 +22,11 @@ use common::protocol::{CellText, FailureKind, Outcome, Report, TaskFailure};
 use common::record::Telemetry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
-use tonic::transport::Endpoint;
 
 use crate::files::{self, BlobFolder};
 use crate::session::{self, Disconnect, Effect, Event, Exit, Session, SlotNumber, Timestamp};
 use blobs::Fetcher;
+pub use connect::Target;
 pub use link::Bearer;
 use link::{Client, Link};
 use process::{SlotProcess, Spawner};
@@ -43,7 +45,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Config {
     /// Where the coordinator is.
-    pub endpoint: Endpoint,
+    pub target: Target,
     /// What every call carries.
     pub bearer: Bearer,
     /// Who the worker is.
@@ -91,7 +93,7 @@ pub async fn run(config: Config, wishes: Wishes) -> End {
 }
 
 struct Agent {
-    endpoint: Endpoint,
+    target: Target,
     bearer: Bearer,
     session: Session,
     began: Instant,
@@ -107,6 +109,8 @@ struct Agent {
     born: u64,
     /// Why there was no connection last time: said once.
     complaint: String,
+    /// The coordinator has welcomed this worker at some time.
+    welcomed: bool,
 }
 
 impl Agent {
@@ -114,7 +118,7 @@ impl Agent {
         let (inbox, events) = mpsc::channel(INBOX);
         let profile = &config.session.profile;
         // A channel of its own: a large download must not hold up heartbeats.
-        let files = Client::new(config.endpoint.connect_lazy(), config.bearer.clone());
+        let files = Client::new(config.target.connect_lazily(), config.bearer.clone());
         let slots = (0..profile.slots).map(|_| None).collect();
         let spawner = Spawner {
             program: config.program,
@@ -123,7 +127,7 @@ impl Agent {
             memory: profile.memory_per_slot,
         };
         Self {
-            endpoint: config.endpoint,
+            target: config.target,
             bearer: config.bearer,
             began: Instant::now(),
             fetcher: Fetcher::new(files, config.blobs, config.session.seed),
@@ -136,6 +140,7 @@ impl Agent {
             slots,
             born: 0,
             complaint: String::new(),
+            welcomed: false,
         }
     }
 
@@ -218,6 +223,7 @@ impl Agent {
             Event::Disconnected(Disconnect::Refused(_)) => self.link = None,
             Event::Message(common::protocol::CoordinatorMessage::Welcome(welcome)) => {
                 self.complaint.clear();
+                self.welcomed = true;
                 tracing::info!(epoch = welcome.epoch, "welcomed by the coordinator");
             }
             Event::SlotDied {
@@ -244,8 +250,10 @@ impl Agent {
         match effect {
             Effect::Connect => {
                 self.born += 1;
-                let (endpoint, bearer) = (self.endpoint.clone(), self.bearer.clone());
-                self.link = Some(Link::open(self.born, endpoint, bearer, self.inbox.clone()));
+                let (target, bearer) = (self.target.clone(), self.bearer.clone());
+                let inbox = self.inbox.clone();
+                let link = Link::open(self.born, target, bearer, self.welcomed, inbox);
+                self.link = Some(link);
             }
             Effect::Send(message) => {
                 if let Some(link) = &self.link

@@ -100,6 +100,8 @@ impl Spawner {
             command.arg("--memory").arg(memory.to_string());
         }
         command
+            // A slot talks to nobody.
+            .env_remove("SWEEP_TOKEN")
             .env("RAYON_NUM_THREADS", self.threads.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

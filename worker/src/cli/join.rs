@@ -8,12 +8,13 @@ use common::canon::NUMERICS_VERSION;
 use common::ids::WorkerId;
 use common::math::NUMERIC_LEVEL;
 use common::protocol::Profile;
+use common::secret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tracing_subscriber::EnvFilter;
 
 use super::args::JoinArgs;
+use super::endpoint::target;
 use super::settings::{LogFormat, Settings, SettingsError, resolve};
 use super::{BadInput, Status};
 use crate::agent::{self, Bearer, End, Wishes};
@@ -25,9 +26,6 @@ use crate::slot::VERSION;
 const TOKEN: &str = "SWEEP_TOKEN";
 /// Time to leave in after a second request.
 const HURRY: Duration = Duration::from_secs(1);
-/// Window of a stream and of a connection: the 64 KiB of HTTP/2 would carry
-/// about a megabyte a second across a continent.
-const WINDOW: u32 = 4 << 20;
 
 pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
     let settings = settings(args)?;
@@ -43,7 +41,15 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         let message = "where is the coordinator? give `--connect URL`, or a command (`--help`)";
         return Err(BadInput(message.to_owned()).into());
     };
-    let endpoint = endpoint(url, &settings)?;
+    let (target, exposed) = target(url, &settings)?;
+    if exposed {
+        tracing::warn!(%url, "--insecure: whoever can listen on the way reads the token and every result");
+    }
+    for file in [&settings.token_file, &settings.key_file].into_iter().flatten() {
+        if let Some(warning) = secret::exposed(file, rustix::process::geteuid().as_raw()) {
+            tracing::warn!("{warning}");
+        }
+    }
     let (token, end) = token(args.local, &settings)?;
     let bearer = match token {
         None => Bearer::NONE,
@@ -57,7 +63,7 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         .tempdir()
         .context("cannot make a folder for files")?;
     let config = agent::Config {
-        endpoint,
+        target,
         bearer,
         session: session_config(&settings)?,
         program: std::env::current_exe().context("this program cannot find itself")?,
@@ -116,39 +122,6 @@ fn start_log(settings: &Settings, local: bool) -> anyhow::Result<()> {
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }
 
-fn endpoint(url: &str, settings: &Settings) -> anyhow::Result<Endpoint> {
-    let with_scheme = if url.contains("://") {
-        url.to_owned()
-    } else {
-        format!("http://{url}")
-    };
-    let bad = |error: &dyn std::fmt::Display| BadInput(format!("`{url}` is no address: {error}"));
-    let mut endpoint = Endpoint::from_shared(with_scheme.clone()).map_err(|error| bad(&error))?;
-    if endpoint.uri().host().is_none() {
-        return Err(bad(&"no host").into());
-    }
-    if with_scheme.starts_with("https://") {
-        let Some(file) = &settings.ca_file else {
-            let message =
-                "an https coordinator needs `ca_file`, the certificate that vouches for it";
-            return Err(BadInput(message.to_owned()).into());
-        };
-        let pem = std::fs::read(file)
-            .map_err(|error| BadInput(format!("cannot read `{}`: {error}", file.display())))?;
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-        endpoint = endpoint.tls_config(tls).map_err(|error| bad(&error))?;
-    }
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        // A coordinator that vanished without a word is noticed.
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW))
-}
-
 /// The token, and a wish that comes true when the coordinator of a local worker
 /// is gone.
 fn token(
@@ -177,13 +150,13 @@ fn token(
     std::mem::forget(end);
     let token = match &settings.token_file {
         Some(file) => {
-            let text = std::fs::read_to_string(file).map_err(|error| {
+            let token = secret::read(file).map_err(|error| {
                 BadInput(format!(
                     "cannot read the token `{}`: {error}",
                     file.display()
                 ))
             })?;
-            Some(text.trim().to_owned())
+            Some(token)
         }
         None => std::env::var(TOKEN)
             .ok()
@@ -265,7 +238,7 @@ fn conclude(end: End, interrupted: bool) -> anyhow::Result<Status> {
         End::Session(Exit::Done) if interrupted => Ok(Status::Interrupted),
         End::Session(Exit::Done) | End::AtOnce => Ok(Status::Done),
         End::Session(Exit::Refused(why)) => {
-            Err(BadInput(format!("the coordinator refuses this worker: {why}")).into())
+            Err(BadInput(format!("this worker cannot join: {why}")).into())
         }
         End::Session(Exit::NoSlots(why)) => Err(anyhow::anyhow!("no slot can be started: {why}")),
     }

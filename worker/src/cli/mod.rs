@@ -10,6 +10,7 @@
 
 mod args;
 mod baseline;
+mod endpoint;
 mod evaluate;
 mod grid;
 mod join;

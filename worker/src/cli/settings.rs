@@ -14,13 +14,17 @@ use config::{Config, ConfigError, File, FileStoredFormat, Format, Value as Setti
 /// Beginning of the names of environment variables.
 const PREFIX: &str = "SWEEP_";
 /// Every option, by its name in files.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 14] = [
     "connect",
     "slots",
     "threads",
     "name",
     "token_file",
     "ca_file",
+    "cert_file",
+    "key_file",
+    "server_name",
+    "insecure",
     "slot_memory",
     "grace",
     "log",
@@ -30,7 +34,7 @@ const KEYS: [&str; 10] = [
 /// Options as flags.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct Flags {
-    /// Where the coordinator listens, for example http://10.0.0.1:7000.
+    /// Where the coordinator listens, for example https://sweeps.example.org:7878.
     #[arg(long, value_name = "URL")]
     pub connect: Option<String>,
     /// Tasks computed at a time [default: cores over threads].
@@ -48,6 +52,18 @@ pub struct Flags {
     /// File with the certificate (PEM) that vouches for an https coordinator.
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<String>,
+    /// File with the certificate (PEM) that this worker shows, for mutual TLS.
+    #[arg(long, value_name = "FILE")]
+    pub cert_file: Option<String>,
+    /// File with its key (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<String>,
+    /// Name that the coordinator's certificate must have [default: the host of --connect].
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// Allow http:// beyond loopback: the token and the results travel in the clear.
+    #[arg(long)]
+    pub insecure: bool,
     /// Memory that one slot may use, bytes [default: no limit].
     #[arg(long, value_name = "BYTES")]
     pub slot_memory: Option<u64>,
@@ -84,8 +100,16 @@ pub struct Settings {
     pub name: Option<String>,
     /// File with the token.
     pub token_file: Option<PathBuf>,
-    /// File with a certificate.
+    /// File with the certificate of an authority.
     pub ca_file: Option<PathBuf>,
+    /// File with the worker's own certificate.
+    pub cert_file: Option<PathBuf>,
+    /// File with its key.
+    pub key_file: Option<PathBuf>,
+    /// Name in the coordinator's certificate; the host of the address if not given.
+    pub server_name: Option<String>,
+    /// Plain text beyond loopback is allowed.
+    pub insecure: bool,
     /// Memory of one slot, bytes.
     pub slot_memory: Option<u64>,
     /// Seconds to leave in; below Kubernetes' usual 30.
@@ -142,6 +166,10 @@ pub fn resolve(
         ("name", text(&flags.name)),
         ("token_file", text(&flags.token_file)),
         ("ca_file", text(&flags.ca_file)),
+        ("cert_file", text(&flags.cert_file)),
+        ("key_file", text(&flags.key_file)),
+        ("server_name", text(&flags.server_name)),
+        ("insecure", flags.insecure.then(|| Setting::from(true))),
         ("slot_memory", flags.slot_memory.map(Setting::from)),
         ("grace", flags.grace.map(Setting::from)),
         ("log", text(&flags.log)),
@@ -198,10 +226,12 @@ impl Reader {
             slots: slots.unwrap_or((cores / threads).max(1)),
             threads,
             name: self.get("name", Config::get_string),
-            token_file: self
-                .get("token_file", Config::get_string)
-                .map(PathBuf::from),
-            ca_file: self.get("ca_file", Config::get_string).map(PathBuf::from),
+            token_file: self.path("token_file"),
+            ca_file: self.path("ca_file"),
+            cert_file: self.path("cert_file"),
+            key_file: self.path("key_file"),
+            server_name: self.get("server_name", Config::get_string),
+            insecure: self.get("insecure", Config::get_bool).unwrap_or(false),
             slot_memory: self.whole("slot_memory", i64::MAX as u64),
             grace,
             log: self.get("log", Config::get_string),
@@ -227,6 +257,10 @@ impl Reader {
                 None
             }
         }
+    }
+
+    fn path(&mut self, key: &str) -> Option<PathBuf> {
+        self.get(key, Config::get_string).map(PathBuf::from)
     }
 
     /// A number from 1 on.
@@ -256,6 +290,10 @@ impl Settings {
             ("name", self.name.as_deref().map(text)),
             ("token_file", path(&self.token_file)),
             ("ca_file", path(&self.ca_file)),
+            ("cert_file", path(&self.cert_file)),
+            ("key_file", path(&self.key_file)),
+            ("server_name", self.server_name.as_deref().map(text)),
+            ("insecure", Some(self.insecure.to_string())),
             ("slot_memory", self.slot_memory.map(|x| x.to_string())),
             ("grace", Some(self.grace.to_string())),
             ("log", self.log.as_deref().map(text)),
@@ -355,6 +393,8 @@ mod tests {
         let variables = environment(&[
             ("SWEEP_SLOTS", "3"),
             ("SWEEP_NAME", "environment"),
+            ("SWEEP_CERT_FILE", "worker.pem"),
+            ("SWEEP_INSECURE", "true"),
             ("SWEEP_LISTEN", "the coordinator's"),
         ]);
         let flags = Flags {
@@ -368,6 +408,10 @@ mod tests {
             (Some("environment"), Some("debug"))
         );
         assert_eq!((found.grace, found.connect), (25.0, None));
+        assert_eq!(
+            (found.cert_file, found.key_file, found.insecure),
+            (Some("worker.pem".into()), None, true)
+        );
     }
 
     #[test]
