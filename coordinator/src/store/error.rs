@@ -101,7 +101,38 @@ pub enum StoreError {
         /// How many.
         waiting: usize,
     },
+    /// Another coordinator has taken the store over.
+    #[error(
+        "another coordinator has taken the store over (epoch {by}, this one has {epoch}); nothing \
+         more is acknowledged here, and nothing that was acknowledged is lost"
+    )]
+    Deposed {
+        /// The epoch of this coordinator.
+        epoch: u32,
+        /// That of the one that leads.
+        by: u32,
+    },
     /// The store has been given up.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// The same for another one who waits.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Database { action, message } => Self::Database {
+                action,
+                message: message.clone(),
+            },
+            Self::Deposed { epoch, by } => Self::Deposed {
+                epoch: *epoch,
+                by: *by,
+            },
+            other => Self::Database {
+                action: "write to the store",
+                message: other.to_string(),
+            },
+        }
+    }
 }

@@ -1,16 +1,20 @@
 //! What must survive: sweeps, results, failures, controls.
 //!
 //! [`Store`] is a handful of verbs over domain values. One implementation is a
-//! SQLite file in a directory ([`SqliteStore`]); both follow the contract that
-//! [`crate::testing::MemoryStore`] writes down as maps, and one test suite
-//! runs against all of them.
+//! SQLite file in a directory ([`SqliteStore`]), the other a PostgreSQL
+//! database with hot standbys ([`PostgresStore`]); [`AnyStore`] is either.
+//! They follow the contract that [`crate::testing::MemoryStore`] writes down as
+//! maps, and one test suite runs against all of them.
 //!
 //! The store decides nothing: it says which results it held already, and the
 //! core says what that means.
 
+mod address;
+mod any;
 mod error;
 mod filter;
 mod place;
+mod postgres;
 mod sqlite;
 
 use std::future::Future;
@@ -21,7 +25,10 @@ use common::ids::{BlobId, TaskId, WorkerId};
 use common::protocol::{Attempt, FailureKind, Place, SweepNumber};
 use common::record::Telemetry;
 
+pub use address::{Address, AddressError, PostgresUrl};
+pub use any::AnyStore;
 pub use error::{Owner, StoreError};
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
 use crate::core::{Exception, Known, Lookup, Record, SweepState, Ticket};
@@ -136,6 +143,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn chain(&self) -> impl Future<Output = Result<Chain, StoreError>> + Send + 'static;
+
+    /// Comes when another coordinator has taken the store over: nothing will
+    /// be acknowledged here any more. Never comes from a store that cannot be
+    /// taken over.
+    fn lost(&self) -> impl Future<Output = StoreError> + Send + 'static {
+        std::future::pending()
+    }
 
     /// Finishes what was begun and gives the store up.
     ///

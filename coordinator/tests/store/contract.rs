@@ -1,4 +1,7 @@
 //! What every store does, compared with the contract written down as maps.
+//!
+//! Each rule is a function over a place; at the end they become tests of each
+//! kind of store.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,9 +10,12 @@ use bytes::Bytes;
 use common::ids::BlobId;
 use common::protocol::SweepNumber;
 use coordinator::core::{AlreadyThere, Exception, Lookup, Record, SweepState, Ticket};
-use coordinator::store::{Chain, Identity, SqliteStore, Store, StoreError, SweepText};
-use coordinator::testing::MemoryStore;
+use coordinator::store::{
+    Chain, Identity, PostgresStore, PostgresUrl, SqliteStore, Store, StoreError, SweepText,
+};
+use coordinator::testing::{MemoryStore, PostgresServer};
 use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
 
 use crate::records::{any_record, evidence, profile, result, task, worker};
 
@@ -18,20 +24,60 @@ pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime of one thread").block_on(future)
 }
 
+/// Where a store can be opened again and again.
+pub(crate) trait Place {
+    type Store: Store;
+
+    fn open(&self) -> Self::Store;
+}
+
 /// A store in a directory of its own, which goes with it.
-pub(crate) struct Place {
+pub(crate) struct Directory {
     pub(crate) directory: tempfile::TempDir,
 }
 
-impl Place {
+impl Directory {
     pub(crate) fn new() -> Self {
         Self {
             directory: tempfile::tempdir().expect("a temporary directory"),
         }
     }
+}
 
-    pub(crate) fn open(&self) -> SqliteStore {
+impl Place for Directory {
+    type Store = SqliteStore;
+
+    fn open(&self) -> SqliteStore {
         SqliteStore::open(self.directory.path(), &Identity::default()).expect("a store")
+    }
+}
+
+/// A store in a database of its own.
+pub(crate) struct Database {
+    pub(crate) server: &'static PostgresServer,
+    pub(crate) address: String,
+    pub(crate) url: PostgresUrl,
+}
+
+impl Database {
+    /// `None` where PostgreSQL is not installed and need not be.
+    pub(crate) fn new() -> Option<Self> {
+        let server = PostgresServer::shared()?;
+        let address = server.database();
+        let url = address.parse().expect("the server's own address");
+        Some(Self {
+            server,
+            address,
+            url,
+        })
+    }
+}
+
+impl Place for Database {
+    type Store = PostgresStore;
+
+    fn open(&self) -> PostgresStore {
+        wait(PostgresStore::open(&self.url, &Identity::default())).expect("a store")
     }
 }
 
@@ -102,48 +148,93 @@ fn assert_equal(store: &impl Store, model: &MemoryStore) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+/// Some records, whether they are presented twice, whether the store is opened again after them.
+type Tickets = Vec<(Vec<Record>, bool, u8)>;
 
-    #[test]
-    fn a_store_behaves_as_its_contract_over_restarts_and_repetitions(
-        tickets in prop::collection::vec(
-            (prop::collection::vec(any_record(), 1..9), any::<bool>(), 0..9_u8), 1..12),
-    ) {
-        let place = Place::new();
-        let mut store = place.open();
+fn any_tickets() -> impl Strategy<Value = Tickets> {
+    let records = prop::collection::vec(any_record(), 1..9);
+    prop::collection::vec((records, any::<bool>(), 0..9_u8), 1..12)
+}
+
+fn follows_the_contract(place: &impl Place, tickets: Tickets) -> Result<(), TestCaseError> {
+    let mut store = place.open();
+    let mut model = MemoryStore::default();
+    for id in ["one", "two"] {
+        wait(store.add_sweep(sweep_text(id))).unwrap();
+    }
+    let workers: Vec<_> = (0..3).map(profile).collect();
+    persist(&store, 1, workers.clone());
+    let mut next = 2;
+    for (records, again, restart) in tickets {
+        // The model does not know which records the driver would repeat:
+        // any of them may be.
+        let expected = model.persist(&records);
+        prop_assert_eq!(persist(&store, next, records.clone()), expected);
+        if again {
+            let expected = model.persist(&records);
+            prop_assert_eq!(persist(&store, next, records), expected);
+        }
+        next += 1;
+        if restart == 0 {
+            wait(store.close()).unwrap();
+            store = place.open();
+            next = 1;
+        }
+    }
+    assert_equal(&store, &model);
+    wait(store.close()).unwrap();
+    assert_equal(&place.open(), &model);
+    Ok(())
+}
+
+/// A fresh place for each case.
+fn a_store_behaves_as_its_contract_over_restarts_and_repetitions<P: Place>(place: impl Fn() -> P) {
+    let config = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(40)
+    };
+    let result = TestRunner::new(config).run(&any_tickets(), |tickets| {
+        follows_the_contract(&place(), tickets)
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+/// The same records one by one and all at once come to the same.
+fn tickets_that_are_written_together_come_to_what_they_come_to_one_by_one<P: Place>(
+    place: impl Fn() -> P,
+) {
+    let config = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(20)
+    };
+    let result = TestRunner::new(config).run(&any_tickets(), |tickets| {
+        let place = place();
+        let store = place.open();
         let mut model = MemoryStore::default();
         for id in ["one", "two"] {
             wait(store.add_sweep(sweep_text(id))).unwrap();
         }
+        let mut waiting = Vec::new();
+        let mut expected = Vec::new();
         let workers: Vec<_> = (0..3).map(profile).collect();
-        persist(&store, 1, workers.clone());
-        let mut next = 2;
-        for (records, again, restart) in tickets {
-            // The model does not know which records the driver would repeat:
-            // any of them may be.
-            let expected = model.persist(&records);
-            prop_assert_eq!(persist(&store, next, records.clone()), expected);
-            if again {
-                let expected = model.persist(&records);
-                prop_assert_eq!(persist(&store, next, records), expected);
-            }
-            next += 1;
-            if restart == 0 {
-                wait(store.close()).unwrap();
-                store = place.open();
-                next = 1;
-            }
+        let tickets = std::iter::once(workers).chain(tickets.into_iter().map(|t| t.0));
+        for (number, records) in (1..).zip(tickets) {
+            expected.push(model.persist(&records));
+            waiting.push(store.persist(Ticket(number), records.into()));
         }
+        let found: Vec<_> = waiting.into_iter().map(|w| wait(w).unwrap()).collect();
+        prop_assert_eq!(found, expected);
         assert_equal(&store, &model);
-        wait(store.close()).unwrap();
-        assert_equal(&place.open(), &model);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
     }
 }
 
-#[test]
-fn each_opening_claims_a_later_epoch() {
-    let place = Place::new();
+fn each_opening_claims_a_later_epoch(place: &impl Place) {
     for epoch in 1..4 {
         let store = place.open();
         assert_eq!(store.epoch(), epoch);
@@ -152,9 +243,7 @@ fn each_opening_claims_a_later_epoch() {
     }
 }
 
-#[test]
-fn tickets_become_durable_in_their_order() {
-    let place = Place::new();
+fn tickets_become_durable_in_their_order(place: &impl Place) {
     let store = place.open();
     // Sent at once; the calls are made in the wrong order.
     let records = |n| Arc::from(vec![result(n, 0, 1)]);
@@ -184,18 +273,14 @@ fn tickets_become_durable_in_their_order() {
     assert_eq!(order, [task(1), task(2), task(3)]);
 }
 
-#[test]
-fn a_ticket_that_nobody_waits_for_is_durable_all_the_same() {
-    let place = Place::new();
+fn a_ticket_that_nobody_waits_for_is_durable_all_the_same(place: &impl Place) {
     let store = place.open();
     drop(store.persist(Ticket(1), vec![result(1, 0, 1)].into()));
     wait(store.close()).unwrap();
     assert_eq!(wait(place.open().results(0, 9)).unwrap().len(), 1);
 }
 
-#[test]
-fn what_the_store_held_already_is_told_record_by_record() {
-    let place = Place::new();
+fn what_the_store_held_already_is_told_record_by_record(place: &impl Place) {
     let store = place.open();
     persist(&store, 1, vec![result(1, 7, 1), result(2, 7, 2)]);
     let exceptions = persist(
@@ -224,9 +309,7 @@ fn what_the_store_held_already_is_told_record_by_record() {
     assert_eq!(known.results, [(task(2), evidence(7))]);
 }
 
-#[test]
-fn results_tell_who_computed_them_and_come_in_pages() {
-    let place = Place::new();
+fn results_tell_who_computed_them_and_come_in_pages(place: &impl Place) {
     let store = place.open();
     let mut records = vec![profile(0), profile(1), profile(2)];
     records.extend((0..7).map(|n| result(n, 0, u64::MAX - u64::from(n))));
@@ -242,9 +325,7 @@ fn results_tell_who_computed_them_and_come_in_pages() {
     assert_eq!(first[1].telemetry.peak_memory, 1 << 40);
 }
 
-#[test]
-fn the_same_sweep_is_found_again_as_it_is() {
-    let place = Place::new();
+fn the_same_sweep_is_found_again_as_it_is(place: &impl Place) {
     let store = place.open();
     let one = wait(store.add_sweep(sweep_text("one"))).unwrap();
     let two = wait(store.add_sweep(sweep_text("two"))).unwrap();
@@ -267,9 +348,7 @@ fn the_same_sweep_is_found_again_as_it_is() {
     assert_eq!(wait(store.sweeps()).unwrap(), [again, two]);
 }
 
-#[test]
-fn files_are_kept_by_their_hash() {
-    let place = Place::new();
+fn files_are_kept_by_their_hash(place: &impl Place) {
     let store = place.open();
     let content = Bytes::from(vec![3; 300_000]);
     wait(store.put_blob(BlobId([1; 32]), content.clone())).unwrap();
@@ -277,3 +356,74 @@ fn files_are_kept_by_their_hash() {
     assert_eq!(wait(store.blob(BlobId([1; 32]))).unwrap(), Some(content));
     assert_eq!(wait(store.blob(BlobId([2; 32]))).unwrap(), None);
 }
+
+/// Tests of each rule on each kind of store.
+macro_rules! on_every_store {
+    ($($(#[$attribute:meta])* $rule:ident),* $(,)?) => {
+        mod sqlite {
+            use super::Directory;
+
+            #[test]
+            fn a_store_behaves_as_its_contract_over_restarts_and_repetitions() {
+                super::a_store_behaves_as_its_contract_over_restarts_and_repetitions(Directory::new);
+            }
+
+            #[test]
+            fn tickets_that_are_written_together_come_to_what_they_come_to_one_by_one() {
+                super::tickets_that_are_written_together_come_to_what_they_come_to_one_by_one(
+                    Directory::new,
+                );
+            }
+
+            $(
+                #[test]
+                fn $rule() {
+                    super::$rule(&Directory::new());
+                }
+            )*
+        }
+
+        mod postgres {
+            use super::Database;
+
+            fn another() -> Database {
+                Database::new().expect("the first one was there")
+            }
+
+            #[test]
+            fn a_store_behaves_as_its_contract_over_restarts_and_repetitions() {
+                if Database::new().is_some() {
+                    super::a_store_behaves_as_its_contract_over_restarts_and_repetitions(another);
+                }
+            }
+
+            #[test]
+            fn tickets_that_are_written_together_come_to_what_they_come_to_one_by_one() {
+                if Database::new().is_some() {
+                    super::tickets_that_are_written_together_come_to_what_they_come_to_one_by_one(
+                        another,
+                    );
+                }
+            }
+
+            $(
+                #[test]
+                fn $rule() {
+                    if let Some(place) = Database::new() {
+                        super::$rule(&place);
+                    }
+                }
+            )*
+        }
+    };
+}
+
+on_every_store!(
+    each_opening_claims_a_later_epoch,
+    tickets_become_durable_in_their_order,
+    a_ticket_that_nobody_waits_for_is_durable_all_the_same,
+    what_the_store_held_already_is_told_record_by_record,
+    results_tell_who_computed_them_and_come_in_pages,
+    the_same_sweep_is_found_again_as_it_is,
+    files_are_kept_by_their_hash,
+);

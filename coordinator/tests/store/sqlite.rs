@@ -6,20 +6,20 @@ use common::protocol::SweepNumber;
 use coordinator::core::{Lookup, Ticket};
 use coordinator::store::{Identity, SqliteStore, Store, StoreError};
 
-use crate::contract::{Place, wait};
+use crate::contract::{Directory, Place as _, wait};
 use crate::records::{result, task};
 
-fn refused(place: &Place) -> StoreError {
+fn refused(place: &Directory) -> StoreError {
     SqliteStore::open(place.directory.path(), &Identity::default()).expect_err("it is refused")
 }
 
-fn file(place: &Place) -> std::path::PathBuf {
+fn file(place: &Directory) -> std::path::PathBuf {
     place.directory.path().join("store.sqlite3")
 }
 
 #[test]
 fn a_store_that_is_in_use_is_refused_with_its_owner() {
-    let place = Place::new();
+    let place = Directory::new();
     let identity = Identity {
         host: "headnode".into(),
         listen: Some("10.0.0.1:7070".into()),
@@ -42,7 +42,7 @@ fn a_store_that_is_in_use_is_refused_with_its_owner() {
 
 #[test]
 fn a_store_of_a_newer_schema_is_refused() {
-    let place = Place::new();
+    let place = Directory::new();
     drop(place.open());
     let connection = rusqlite::Connection::open(file(&place)).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
@@ -56,14 +56,14 @@ fn a_store_of_a_newer_schema_is_refused() {
 
 #[test]
 fn a_file_of_somebody_else_is_left_alone() {
-    let place = Place::new();
+    let place = Directory::new();
     std::fs::write(
         file(&place),
         "dear diary, today I wrote a long text".repeat(50),
     )
     .unwrap();
     assert!(matches!(refused(&place), StoreError::Foreign { .. }));
-    let place = Place::new();
+    let place = Directory::new();
     let connection = rusqlite::Connection::open(file(&place)).unwrap();
     connection.execute_batch("CREATE TABLE mine (x)").unwrap();
     drop(connection);
@@ -72,7 +72,7 @@ fn a_file_of_somebody_else_is_left_alone() {
 
 #[test]
 fn a_directory_that_cannot_be_made_is_named() {
-    let place = Place::new();
+    let place = Directory::new();
     let path = place.directory.path().join("file");
     std::fs::write(&path, "").unwrap();
     let error = SqliteStore::open(&path.join("store"), &Identity::default()).unwrap_err();
@@ -84,7 +84,7 @@ fn a_directory_that_cannot_be_made_is_named() {
 
 #[test]
 fn evidence_that_was_damaged_on_disk_is_reported_and_not_taken() {
-    let place = Place::new();
+    let place = Directory::new();
     let store = place.open();
     wait(store.persist(Ticket(1), vec![result(1, 0, 1)].into())).unwrap();
     wait(store.close()).unwrap();
@@ -106,7 +106,7 @@ fn evidence_that_was_damaged_on_disk_is_reported_and_not_taken() {
 fn nothing_is_durable_on_a_full_disk_and_everything_is_when_there_is_room_again() {
     // The limit is of the whole process, so it needs one of its own.
     let exe = std::env::current_exe().unwrap();
-    let place = Place::new();
+    let place = Directory::new();
     let output = Command::new(exe)
         .args([
             "sqlite::in_a_process_of_its_own::full_disk",
