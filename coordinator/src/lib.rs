@@ -6,6 +6,7 @@ pub mod core;
 pub mod driver;
 pub mod export;
 pub mod local;
+pub mod minima;
 pub mod progress;
 pub mod rpc;
 pub mod run;

@@ -29,7 +29,16 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Status> {
         .map_err(|error| BadInput(error.to_string()))?;
     let finished = run.to_end();
     if let Some(folder) = &args.out {
-        minimum::write(folder, id, spec, cell.arrays(), &finished)?;
+        let table = loaded.table(&spec.cell)?;
+        minimum::write(
+            folder,
+            id,
+            spec,
+            &cell,
+            table.as_ref(),
+            &baseline,
+            &finished,
+        )?;
     }
     let mut shown = json!({
         "task": id,
