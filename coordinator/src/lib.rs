@@ -1,7 +1,9 @@
 //! The coordinator: plans sweeps, hands tasks to workers, keeps what they
 //! find. See ARCHITECTURE.md for the map.
 
+pub mod at_rest;
 pub mod cli;
+pub mod compare;
 pub mod core;
 pub mod driver;
 pub mod export;
@@ -15,4 +17,5 @@ pub mod sweep;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod verify;
 pub mod workload;
