@@ -1,8 +1,10 @@
 //! The commands of `coordinator`.
 
 mod certs;
+mod diff;
 mod plan;
 mod settings;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -81,6 +83,10 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "./sweeps")]
         store: PathBuf,
     },
+    /// Compare two sweeps, or the values of an axis, over pairs of runs with the same draws
+    Diff(diff::DiffArgs),
+    /// Show that nothing is lost, doubled or changed, and compute a share of the runs again
+    Verify(verify::VerifyArgs),
     /// Write a commented grid that runs as it is
     Init {
         /// Where
@@ -114,6 +120,8 @@ pub fn main() -> ExitCode {
         Some(Command::Summary { grid, store }) => with_grid(&grid, |grid, data| {
             block_on(run::print_summary(grid, data, &store))
         }),
+        Some(Command::Diff(args)) => diff::main(&args),
+        Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Init { file }) => init(&file),
         Some(Command::Schema) => {
             print(&format!("{:#}\n", common::grid::schema()));

@@ -5,27 +5,20 @@
 //! | `summary.json` | the summary, CONTRACT §4; its bytes depend on grid and numeric level alone |
 //! | `summary.csv` | one row for each cell |
 //! | `run.json` | how it was computed: workers, hosts, failures, times, the chain of results |
-//! | `minima/TASK.npz`, `TASK.json` | θ by array, and the task's full specification |
+//! | `minima/` | θ by array, each task's full specification, the data: see [`crate::minima`] |
 //!
 //! Each file is written under another name and renamed: who reads one reads a whole one.
 
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use common::canon::NUMERICS_VERSION;
-use common::data;
-use common::ids::{TaskId, WorkerId, to_hex};
-use common::layout::{LayoutDims, ParamArray, layout};
+use common::ids::{WorkerId, to_hex};
 use common::math::NUMERIC_LEVEL;
-use common::record::Evidence;
-use common::spec::{Body, CellSpec, ModelSpec};
 use common::summary::Summary;
-use ndarray::{ArrayD, IxDyn};
-use ndarray_npy::NpzWriter;
 use serde_json::json;
 
-use crate::core::Lookup;
 use crate::store::{Store, StoreError, StoredSweep};
 use crate::sweep::GridSweep;
 
@@ -80,11 +73,11 @@ pub async fn write_all<S: Store>(
     let run = run_json(store, sweep, account).await?;
     let text = format!("{run:#}\n");
     write(&folder.join("run.json"), text.as_bytes())?;
-    minima(&folder.join("minima"), store, sweep, workload).await
+    crate::minima::write_all(&folder.join("minima"), store, sweep, workload).await
 }
 
 /// Writes a file as a whole.
-fn write(path: &Path, content: &[u8]) -> Result<(), ExportError> {
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), ExportError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let attempt = || -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -167,111 +160,4 @@ async fn run_json<S: Store>(
         "failures": failures,
         "store_chain": {"results": chain.results, "head": to_hex(&chain.head)},
     }))
-}
-
-async fn minima<S: Store>(
-    folder: &Path,
-    store: &S,
-    sweep: &StoredSweep,
-    workload: &GridSweep,
-) -> Result<(), ExportError> {
-    let kept = workload.kept();
-    if kept.is_empty() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(folder).map_err(|source| ExportError::Io {
-        path: folder.to_owned(),
-        source,
-    })?;
-    let lookup = Lookup {
-        sweep: sweep.number,
-        tasks: kept.iter().map(|(_, task)| *task).collect(),
-    };
-    let known = store.lookup(lookup).await?;
-    let evidence: BTreeMap<TaskId, Evidence> = known
-        .results
-        .into_iter()
-        .map(|(task, opened)| (task, opened.evidence))
-        .collect();
-    for (position, task) in kept {
-        let (Some(theta), Some(Evidence::Run(run))) =
-            (store.theta(task).await?, evidence.get(&task))
-        else {
-            continue;
-        };
-        let Some(planned) = workload.task_at(position) else {
-            continue;
-        };
-        let spec = &planned.spec;
-        let arrays = arrays_of(&spec.cell, workload);
-        let archive = npz(&arrays, &theta).map_err(|source| ExportError::Io {
-            path: folder.join(format!("{task}.npz")),
-            source,
-        })?;
-        write(&folder.join(format!("{task}.npz")), &archive)?;
-        let text = json!({
-            "schema": "minimum/1",
-            "task": task,
-            "specification": spec,
-            "numerics_version": NUMERICS_VERSION,
-            "numeric_level": NUMERIC_LEVEL,
-            "arrays": arrays.iter().map(|a| json!({"name": a.name, "shape": a.shape}))
-                .collect::<Vec<_>>(),
-            "evidence": run,
-        });
-        let text = format!("{text:#}\n");
-        write(&folder.join(format!("{task}.json")), text.as_bytes())?;
-    }
-    Ok(())
-}
-
-/// The arrays of a cell's θ; empty if its data have gone.
-fn arrays_of(cell: &CellSpec, workload: &GridSweep) -> Vec<ParamArray> {
-    let content = |sha: &str| workload.contents().get(sha).map(AsRef::as_ref);
-    let Ok(set) = data::load(&cell.data, content) else {
-        return Vec::new();
-    };
-    let how = data::Preparation {
-        loss: cell.loss,
-        standardize: cell.standardize,
-        features: cell.model.features,
-        intercept: cell.model.intercept,
-    };
-    let Ok(facts) = data::facts(&set, &how) else {
-        return Vec::new();
-    };
-    let model = ModelSpec {
-        image: cell.model.image.or(set.image),
-        ..cell.model.clone()
-    };
-    let table = match &model.body {
-        Body::Table(file) => content(&file.sha256)
-            .and_then(|bytes| data::matrix(file, bytes).ok())
-            .map_or(0, |m| m.ncols()),
-        _ => 0,
-    };
-    let dims = LayoutDims {
-        inputs: if model.body == Body::Conv {
-            facts.columns
-        } else {
-            facts.inputs
-        },
-        phi: facts.phi,
-        outputs: facts.outputs,
-        table,
-    };
-    layout(&model, dims).unwrap_or_default()
-}
-
-fn npz(arrays: &[ParamArray], theta: &[f64]) -> io::Result<Vec<u8>> {
-    let mut writer = NpzWriter::new(Cursor::new(Vec::new()));
-    for array in arrays {
-        let values = theta.get(array.range()).unwrap_or_default().to_vec();
-        let array_d =
-            ArrayD::from_shape_vec(IxDyn(&array.shape), values).map_err(io::Error::other)?;
-        writer
-            .add_array(&array.name, &array_d)
-            .map_err(io::Error::other)?;
-    }
-    Ok(writer.finish().map_err(io::Error::other)?.into_inner())
 }

@@ -1,13 +1,16 @@
 //! The coordinator: plans sweeps, hands tasks to workers, keeps what they
 //! find. See ARCHITECTURE.md for the map.
 
+pub mod at_rest;
 pub mod cli;
+pub mod compare;
 pub mod core;
 pub mod door;
 pub mod driver;
 pub mod export;
 pub mod guard;
 pub mod local;
+pub mod minima;
 pub mod progress;
 pub mod rpc;
 pub mod run;
@@ -17,4 +20,5 @@ pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tls;
+pub mod verify;
 pub mod workload;

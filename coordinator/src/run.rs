@@ -43,10 +43,11 @@ pub async fn run(grid: Arc<Grid>, data: DataTable, settings: Settings) -> u8 {
     }
 }
 
-type Failure = (u8, String);
+/// An exit code and what to say.
+pub(crate) type Failure = (u8, String);
 
 /// An error of the store, with its causes, and the code that fits.
-fn store_failure(error: &StoreError) -> Failure {
+pub(crate) fn store_failure(error: &StoreError) -> Failure {
     let code = match error {
         StoreError::InUse { .. }
         | StoreError::NewerSchema { .. }
@@ -400,7 +401,7 @@ fn random_token() -> std::io::Result<String> {
     Ok(to_hex(&bytes))
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let uname = rustix::system::uname();
     uname.nodename().to_string_lossy().into_owned()
 }

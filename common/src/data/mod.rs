@@ -37,6 +37,7 @@ mod npy;
 mod npz;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod portable;
 mod prepare;
 mod read;
 mod table;
@@ -47,6 +48,7 @@ pub use features::feature_count;
 pub use generate::{defaults, generate};
 pub use named::named;
 pub use npz::{NamedArray, arrays as npz_arrays};
+pub use portable::{Portable, portable};
 pub use prepare::{ClassLabels, Facts, Preparation, Prepared, Scale, facts, prepare};
 pub use read::{Format, ReadError, read};
 pub use table::{Cells, MAX_ENTRIES, Table, TableColumn, Texts};

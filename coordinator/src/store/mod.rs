@@ -151,6 +151,16 @@ pub trait Store: Send + Sync + 'static {
         std::future::pending()
     }
 
+    /// The chain as it was after each commit, in order; by default only the
+    /// last link.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn links(&self) -> impl Future<Output = Result<Vec<Chain>, StoreError>> + Send + 'static {
+        let chain = self.chain();
+        async move { Ok(vec![chain.await?]) }
+    }
+
     /// Finishes what was begun and gives the store up.
     ///
     /// # Errors

@@ -63,6 +63,10 @@ pub(super) struct RunArgs {
     /// Also write TASK.npz and TASK.json there, for `worker verify`.
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
+    /// Also write the records of the run and its baseline there, bit for bit, as JSON with the
+    /// encoded evidence in hexadecimal.
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
     /// Threads; they do not change a bit of the result.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) threads: u16,

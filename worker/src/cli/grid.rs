@@ -6,8 +6,9 @@ use std::sync::Arc;
 use common::canon::DataIdentity;
 use common::data::{self, Preparation};
 use common::grid::{FileSource, Folder, Grid};
-use common::spec::CellSpec;
+use common::spec::{Body, CellSpec};
 use engine::task::Cell;
+use ndarray::Array2;
 
 use super::BadInput;
 use crate::files::Contents;
@@ -60,6 +61,16 @@ impl LoadedGrid {
     pub(super) fn cell(&self, spec: &Arc<CellSpec>) -> anyhow::Result<Cell> {
         let cell = Cell::new(Arc::clone(spec), |sha256| self.content(sha256));
         cell.map_err(|error| BadInput(error.to_string()).into())
+    }
+
+    /// The given representation of a cell, if it has one.
+    pub(super) fn table(&self, spec: &CellSpec) -> anyhow::Result<Option<Array2<f64>>> {
+        let Body::Table(file) = &spec.model.body else {
+            return Ok(None);
+        };
+        let bytes = self.content(&file.sha256).unwrap_or_default();
+        let table = data::matrix(file, bytes).map_err(|error| BadInput(error.to_string()))?;
+        Ok(Some(table))
     }
 
     /// What identities need to know of a cell's data.

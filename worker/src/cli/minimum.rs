@@ -5,30 +5,35 @@ use std::path::Path;
 
 use anyhow::Context;
 use common::canon::NUMERICS_VERSION;
+use common::data::portable;
 use common::decode::decode_task;
 use common::ids::TaskId;
-use common::layout::ParamArray;
 use common::math::NUMERIC_LEVEL;
+use common::record::BaselineEvidence;
 use common::spec::TaskSpec;
 use engine::run::Finished;
-use ndarray::{ArrayD, IxDyn};
+use engine::task::Cell;
+use ndarray::{Array2, ArrayD, IxDyn};
 use ndarray_npy::NpzWriter;
 use serde_json::{Value, json};
 
 use super::{BadInput, json as show};
 
-/// Writes both files of a run.
+/// Writes the files of a run: θ, the data, and what is claimed of them.
 pub(super) fn write(
     folder: &Path,
     task: TaskId,
     spec: &TaskSpec,
-    arrays: &[ParamArray],
+    cell: &Cell,
+    table: Option<&Array2<f64>>,
+    baseline: &BaselineEvidence,
     finished: &Finished,
 ) -> anyhow::Result<()> {
     let about = || format!("cannot write to `{}`", folder.display());
     std::fs::create_dir_all(folder).with_context(about)?;
-    let file = File::create(folder.join(format!("{task}.npz"))).with_context(about)?;
-    let mut archive = NpzWriter::new(file);
+    let create = |name: &str| File::create(folder.join(name)).with_context(about);
+    let mut archive = NpzWriter::new(create(&format!("{task}.npz"))?);
+    let arrays = cell.arrays();
     for array in arrays {
         let values = finished.theta[array.range()].to_vec();
         let values = ArrayD::from_shape_vec(IxDyn(&array.shape), values)?;
@@ -37,6 +42,17 @@ pub(super) fn write(
             .with_context(about)?;
     }
     archive.finish().with_context(about)?;
+    let data = portable(cell.data(), &spec.cell.model.body, table);
+    if let Some(data) = &data {
+        let mut archive = NpzWriter::new(create(&data.file)?);
+        for (name, array) in &data.arrays {
+            archive.add_array(*name, array).with_context(about)?;
+        }
+        archive.finish().with_context(about)?;
+    }
+    let rows = baseline.minimizer.chunks(baseline.features.max(1));
+    let mut shown_baseline = show::baseline(baseline);
+    shown_baseline.insert("minimizer".to_owned(), json!(rows.collect::<Vec<_>>()));
     let shapes: Vec<Value> = arrays
         .iter()
         .map(|a| json!({"name": a.name, "shape": a.shape}))
@@ -48,7 +64,9 @@ pub(super) fn write(
         "numerics_version": NUMERICS_VERSION,
         "numeric_level": NUMERIC_LEVEL,
         "arrays": shapes,
+        "data": data.map(|d| d.file),
         "evidence": show::run(&finished.evidence),
+        "baseline": shown_baseline,
     });
     let path = folder.join(format!("{task}.json"));
     std::fs::write(path, format!("{text:#}\n")).with_context(about)

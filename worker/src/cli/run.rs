@@ -1,7 +1,10 @@
 //! `worker run`: one task of a grid, here and now.
 
-use common::canon::{describe, task_id};
-use common::record::{BaselineEvidence, RunEvidence};
+use anyhow::Context;
+use common::canon::{baseline_id, describe, task_id};
+use common::ids::to_hex;
+use common::pb::encode_evidence;
+use common::record::{BaselineEvidence, Evidence, RunEvidence};
 use common::summary::{is_trivial, settle};
 use engine::task::Threads;
 use serde_json::{Map, Value, json};
@@ -29,7 +32,27 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Status> {
         .map_err(|error| BadInput(error.to_string()))?;
     let finished = run.to_end();
     if let Some(folder) = &args.out {
-        minimum::write(folder, id, spec, cell.arrays(), &finished)?;
+        let table = loaded.table(&spec.cell)?;
+        minimum::write(
+            folder,
+            id,
+            spec,
+            &cell,
+            table.as_ref(),
+            &baseline,
+            &finished,
+        )?;
+    }
+    if let Some(path) = &args.record {
+        let baseline_id = baseline_id(&spec.cell, cell.data_identity());
+        let record = json!({
+            "task": id,
+            "evidence": encoded(Evidence::Run(Box::new(finished.evidence.clone()))),
+            "baseline": baseline_id,
+            "baseline_evidence": encoded(Evidence::Baseline(Box::new(baseline.clone()))),
+        });
+        std::fs::write(path, format!("{record:#}\n"))
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
     }
     let mut shown = json!({
         "task": id,
@@ -43,6 +66,11 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Status> {
     }
     print(&shown)?;
     Ok(Status::Done)
+}
+
+/// Evidence as it is stored, in hexadecimal.
+fn encoded(evidence: Evidence) -> String {
+    to_hex(&encode_evidence(&evidence))
 }
 
 /// A run beside its baseline.

@@ -229,6 +229,10 @@ impl Store for SqliteStore {
         self.ask(move |answer| Question::Chain { answer })
     }
 
+    fn links(&self) -> impl Future<Output = Result<Vec<Chain>, StoreError>> + Send + 'static {
+        self.ask(move |answer| Question::Links { answer })
+    }
+
     async fn close(mut self) -> Result<(), StoreError> {
         let closing = tokio::task::spawn_blocking(move || self.finish());
         closing.await.unwrap_or(Err(StoreError::Closed))
@@ -307,6 +311,17 @@ fn fill_filter(connection: &Connection) -> Result<Filter, StoreError> {
     fill().map_err(|error| database("read the recorded identities", &error))
 }
 
+/// A row of `links`.
+fn link(results: i64, head: &[u8]) -> Result<Chain, StoreError> {
+    let head = head.try_into().map_err(|_| StoreError::Damaged {
+        what: format!("a link of {} bytes in the chain of results", head.len()),
+    })?;
+    Ok(Chain {
+        results: results as u64,
+        head,
+    })
+}
+
 fn read_chain(connection: &Connection) -> Result<Chain, StoreError> {
     let read = connection.query_row(
         "SELECT last_result, link FROM links ORDER BY last_result DESC LIMIT 1",
@@ -314,18 +329,7 @@ fn read_chain(connection: &Connection) -> Result<Chain, StoreError> {
         |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)),
     );
     match read {
-        Ok((results, head)) => {
-            let head = head
-                .as_slice()
-                .try_into()
-                .map_err(|_| StoreError::Damaged {
-                    what: format!("a link of {} bytes in the chain of results", head.len()),
-                })?;
-            Ok(Chain {
-                results: results as u64,
-                head,
-            })
-        }
+        Ok((results, head)) => link(results, &head),
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Chain::default()),
         Err(error) => Err(database("read the chain of results", &error)),
     }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::error::StoreError;
 use super::super::filter::Filter;
 use super::super::{Chain, StoredFailure, StoredResult, StoredSweep, SweepText};
-use super::{Answer, database, read_chain};
+use super::{Answer, database, link, read_chain};
 use crate::core::{Known, Lookup, Opened, PastFailure, SweepState};
 
 /// Something to look up.
@@ -44,6 +44,9 @@ pub(super) enum Question {
     },
     Chain {
         answer: Answer<Chain>,
+    },
+    Links {
+        answer: Answer<Vec<Chain>>,
     },
 }
 
@@ -105,6 +108,7 @@ impl Reader {
                     send(answer, self.results(after, limit));
                 }
                 Question::Failures { sweep, answer } => send(answer, self.failures(sweep)),
+                Question::Links { answer } => send(answer, self.links()),
                 Question::Chain { answer } => {
                     send(answer, read_chain(&self.connection).map_err(Into::into));
                 }
@@ -246,6 +250,18 @@ impl Reader {
             });
         }
         Ok(results)
+    }
+
+    fn links(&self) -> Result<Vec<Chain>, Failed> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT last_result, link FROM links ORDER BY last_result")?;
+        let mut rows = statement.query([])?;
+        let mut links = Vec::new();
+        while let Some(row) = rows.next()? {
+            links.push(link(row.get(0)?, &row.get::<_, Vec<u8>>(1)?)?);
+        }
+        Ok(links)
     }
 
     fn failures(&self, sweep: SweepNumber) -> Result<Vec<StoredFailure>, Failed> {

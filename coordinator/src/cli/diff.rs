@@ -1,0 +1,246 @@
+//! `diff`: two sweeps, or the values of one axis, pair by pair.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, Table};
+use common::ids::TaskId;
+use common::record::Evidence;
+use common::summary::settle;
+use serde_json::{Map, Value, json};
+
+use super::{block_on, code, fail, load_grid, print};
+use crate::at_rest::{AtRest, Plan};
+use crate::compare::{self, Comparison, Entry, Interval};
+use crate::run::Failure;
+use crate::sweep::{GridSweep, KeepMinima};
+
+/// Tasks that are looked up at a time.
+const PAGE: usize = 2_000;
+
+#[derive(Args, Debug)]
+pub(super) struct DiffArgs {
+    /// The grid of side A
+    #[arg(value_name = "A.yaml")]
+    a: PathBuf,
+    /// The grid of side B; without it, the values of --by within A
+    #[arg(value_name = "B.yaml")]
+    b: Option<PathBuf>,
+    /// The store of side A, and of B
+    #[arg(long, value_name = "DIR", default_value = "./sweeps")]
+    store: PathBuf,
+    /// The store of side B, if it is another
+    #[arg(long, value_name = "DIR", requires = "b")]
+    store_b: Option<PathBuf>,
+    /// Fields to compare, as the grid names them [default: those whose values in A and B have
+    /// nothing in common]
+    #[arg(
+        long,
+        value_name = "FIELD",
+        value_delimiter = ',',
+        required_unless_present = "b"
+    )]
+    by: Vec<String>,
+    /// Seed of the bootstrap
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn main(args: &DiffArgs) -> u8 {
+    block_on(async {
+        match diff(args).await {
+            Ok(text) => {
+                print(&text);
+                code::DONE
+            }
+            Err((code, message)) => fail(code, &message),
+        }
+    })
+}
+
+/// The name that a specification has for a grid's field.
+fn field_name(grid_name: &str) -> String {
+    let name = grid_name.strip_prefix("training.").unwrap_or(grid_name);
+    name.to_owned()
+}
+
+async fn diff(args: &DiffArgs) -> Result<String, Failure> {
+    let a = entries(&args.a, &args.store).await?;
+    let by: Vec<String> = args.by.iter().map(|name| field_name(name)).collect();
+    for name in &by {
+        if name == "seed" || !a.iter().any(|e| e.fields.contains_key(name)) {
+            let known: Vec<&str> = a.first().map_or(Vec::new(), |e| {
+                e.fields
+                    .keys()
+                    .map(String::as_str)
+                    .filter(|k| *k != "seed")
+                    .collect()
+            });
+            let message = format!("--by: `{name}` is not one of {}", known.join(", "));
+            return Err((code::BAD_INPUT, message));
+        }
+    }
+    let (by, found) = match &args.b {
+        None => {
+            let found = compare::within(&a, &by, args.seed);
+            (by, found)
+        }
+        Some(b) => {
+            let store = args.store_b.as_ref().unwrap_or(&args.store);
+            let b = entries(b, store).await?;
+            let by = if by.is_empty() {
+                compare::differing(&a, &b)
+            } else {
+                by
+            };
+            let found = compare::between(&a, &b, &by, args.seed);
+            (by, found)
+        }
+    };
+    if args.json {
+        let text = json!({
+            "schema": "diff/1",
+            "by": by,
+            "seed": args.seed,
+            "resamples": compare::RESAMPLES,
+            "comparisons": found,
+        });
+        return Ok(format!("{text:#}\n"));
+    }
+    Ok(render(&by, &found))
+}
+
+/// The recorded runs of a sweep.
+async fn entries(grid: &Path, store: &Path) -> Result<Vec<Entry>, Failure> {
+    let (grid, data) = load_grid(grid).map_err(|message| (code::BAD_INPUT, message))?;
+    let grid = std::sync::Arc::new(grid);
+    let at_rest = AtRest::open(store, &grid).await?;
+    let mut workload = GridSweep::new(grid, data, KeepMinima::None);
+    let plan = Plan::of(&mut workload);
+    let baselines: Vec<TaskId> = plan.baselines.iter().map(|id| TaskId::from(*id)).collect();
+    let solved = at_rest.lookup(baselines).await?;
+    let solved: std::collections::HashMap<TaskId, f64> = solved
+        .results
+        .into_iter()
+        .filter_map(|(task, opened)| match opened.evidence {
+            Evidence::Baseline(baseline) => Some((task, baseline.value)),
+            _ => None,
+        })
+        .collect();
+    let mut entries = Vec::new();
+    for page in plan.order.chunks(PAGE) {
+        let known = at_rest.lookup(page.iter().map(|p| p.1).collect()).await?;
+        let results: std::collections::HashMap<TaskId, Evidence> = known
+            .results
+            .into_iter()
+            .map(|(task, opened)| (task, opened.evidence))
+            .collect();
+        for (position, task, baseline) in page {
+            let (Some(Evidence::Run(run)), Some(planned)) =
+                (results.get(task), workload.task_at(*position))
+            else {
+                continue;
+            };
+            let baseline = solved.get(&TaskId::from(*baseline)).copied();
+            let spec = &planned.spec;
+            let mut fields =
+                compare::flatten(&serde_json::to_value(&spec.cell).unwrap_or_default());
+            fields.insert("seed".to_owned(), spec.seed.into());
+            fields.insert(
+                "start".to_owned(),
+                serde_json::to_value(&spec.start).unwrap_or_default(),
+            );
+            let settled = settle(run.outcome, run.value, baseline.unwrap_or(f64::NAN));
+            entries.push(Entry {
+                fields,
+                value: run.value,
+                certified: settled.verdict.is_certified(),
+                baseline,
+            });
+        }
+    }
+    use crate::store::Store;
+    at_rest
+        .store
+        .close()
+        .await
+        .map_err(|e| crate::run::store_failure(&e))?;
+    Ok(entries)
+}
+
+fn render(by: &[String], found: &[Comparison]) -> String {
+    if found.is_empty() {
+        return "Nothing to compare: the fields have one value only.\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED.with_rounded_corners());
+    table.force_no_tty();
+    table.set_header([
+        "A",
+        "B",
+        "pairs",
+        "certified both / A only / B only",
+        "unpaired A / B",
+        "B lower / higher / equal",
+        "median B − A [95 %]",
+        "of excess",
+    ]);
+    for c in found {
+        table.add_row([
+            Cell::new(shown(&c.a)),
+            Cell::new(shown(&c.b)),
+            Cell::new(c.pairs),
+            Cell::new(format!(
+                "{} / {} / {}",
+                c.certified_both, c.certified_a_only, c.certified_b_only
+            )),
+            Cell::new(format!("{} / {}", c.unpaired_a, c.unpaired_b)),
+            Cell::new(format!("{} / {} / {}", c.b_lower, c.b_higher, c.equal)),
+            Cell::new(interval(c.difference)),
+            Cell::new(interval(c.excess_difference)),
+        ]);
+    }
+    for number in 2..8 {
+        if let Some(column) = table.column_mut(number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let what = if by.is_empty() {
+        "equal tasks".to_owned()
+    } else {
+        format!("tasks equal in all but {}", by.join(", "))
+    };
+    let mut text = format!("{table}\nPairs: {what}; compared where both are certified.\n");
+    if found.iter().any(|c| c.baselines_differ) {
+        text.push_str("Baselines differ within pairs: compare the excess, not the value.\n");
+    }
+    text
+}
+
+fn shown(value: &Map<String, Value>) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (name, value) in value {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        parts.push(if value.is_string() && parts.is_empty() {
+            text
+        } else {
+            format!("{name} {text}")
+        });
+    }
+    if parts.is_empty() {
+        return "–".to_owned();
+    }
+    parts.join(", ")
+}
+
+fn interval(x: Option<Interval>) -> String {
+    x.map_or("–".to_owned(), |x| {
+        format!("{:+.3e} [{:+.3e}, {:+.3e}]", x.median, x.lower95, x.upper95)
+    })
+}
