@@ -15,7 +15,7 @@ use crate::files::Contents;
 /// A grid that was accepted, and its files.
 pub(super) struct LoadedGrid {
     pub(super) grid: Grid,
-    contents: Contents,
+    pub(super) contents: Contents,
 }
 
 /// Reads and checks a grid, its files and what the data say to it.
