@@ -444,6 +444,12 @@ async fn conclude(
     }
     let summary = workload.summary(ended.duplicates);
     print(&table::render(&summary, table_style()));
+    if workload.is_search_stale() {
+        print(
+            "The search decided before a task that had failed was tried again with success; the \
+             same command decides anew.\n",
+        );
+    }
     let folder = settings
         .out
         .clone()
@@ -530,24 +536,33 @@ async fn read_summary(grid: Arc<Grid>, data: DataTable, folder: &Path) -> Result
     let mut workload = GridSweep::new(grid, data, KeepMinima::None);
     let mut seen = std::collections::HashSet::new();
     let mut duplicates = 0;
-    let mut page: Vec<(u64, TaskId)> = Vec::new();
-    for position in 0..workload.len() {
-        let planned = workload.task(position);
-        if !seen.insert(planned.id) {
-            duplicates += 1;
-            continue;
+    let (mut position, mut missing) = (0, 0);
+    loop {
+        let mut page: Vec<(u64, TaskId)> = Vec::new();
+        while position < workload.len() {
+            let planned = workload.task(position);
+            position += 1;
+            if !seen.insert(planned.id) {
+                duplicates += 1;
+                continue;
+            }
+            page.push((position - 1, planned.id));
+            if let PlannedWork::Run { baseline, .. } = planned.work
+                && seen.insert(baseline.into())
+            {
+                page.push((u64::MAX, baseline.into()));
+            }
+            if page.len() >= PAGE {
+                let page = std::mem::take(&mut page);
+                missing += fold_page(&store, &stored, &mut workload, page).await?;
+            }
         }
-        page.push((position, planned.id));
-        if let PlannedWork::Run { baseline, .. } = planned.work
-            && seen.insert(baseline.into())
-        {
-            page.push((u64::MAX, baseline.into()));
-        }
-        if page.len() >= PAGE {
-            fold_page(&store, &stored, &mut workload, std::mem::take(&mut page)).await?;
+        missing += fold_page(&store, &stored, &mut workload, page).await?;
+        // A search decides its next round when everything before is settled, here as there.
+        if missing > 0 || !workload.next_round() {
+            break;
         }
     }
-    fold_page(&store, &stored, &mut workload, page).await?;
     store.close().await.map_err(|e| store_failure(&e))?;
     if stored.state == SweepState::Cancelled {
         workload.cancel_rest();
@@ -555,13 +570,14 @@ async fn read_summary(grid: Arc<Grid>, data: DataTable, folder: &Path) -> Result
     Ok(workload.summary(duplicates))
 }
 
-/// Folds in what the store has of some tasks; baselines are those at `u64::MAX`.
+/// Folds in what the store has of some tasks; baselines are those at `u64::MAX`. Returns how many
+/// are neither recorded nor set aside.
 async fn fold_page(
     store: &SqliteStore,
     stored: &StoredSweep,
     workload: &mut GridSweep,
     page: Vec<(u64, TaskId)>,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     let lookup = Lookup {
         sweep: stored.number,
         tasks: page.iter().map(|(_, task)| *task).collect(),
@@ -572,6 +588,7 @@ async fn fold_page(
         .into_iter()
         .map(|(task, opened)| (task, opened.evidence))
         .collect();
+    let mut missing = 0;
     for (position, task) in page {
         match results.get(&task) {
             Some(Evidence::Baseline(evidence)) if position == u64::MAX => {
@@ -584,8 +601,8 @@ async fn fold_page(
                 let kind = common::protocol::FailureKind::Crash;
                 workload.set_aside(position, &task, kind);
             }
-            None => {}
+            None => missing += 1,
         }
     }
-    Ok(())
+    Ok(missing)
 }

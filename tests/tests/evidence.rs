@@ -165,7 +165,7 @@ fn a_record_that_was_changed_by_hand_is_found_and_named() {
     let changed = database
         .execute(
             "UPDATE results SET evidence = ?1 WHERE result = ?2",
-            rusqlite::params![forged, number],
+            rusqlite::params![&forged[..], number],
         )
         .unwrap();
     assert_eq!(changed, 1, "the fault was injected");
@@ -209,7 +209,7 @@ fn an_audit_finds_a_wrong_result_even_under_a_chain_that_fits_it() {
     let sql = "UPDATE results SET evidence = ?1 WHERE result = ?2";
     assert_eq!(
         database
-            .execute(sql, rusqlite::params![forged, number])
+            .execute(sql, rusqlite::params![&forged[..], number])
             .unwrap(),
         1
     );

@@ -305,6 +305,11 @@ impl Fold {
         Ok(Added::New)
     }
 
+    /// Whether anything has happened to a task: recorded, failed or cancelled.
+    pub fn contains(&self, task: TaskId) -> bool {
+        self.table.contains(task)
+    }
+
     /// Heap bytes that the tasks take, without the few runs shown for each cell.
     pub fn bytes_of_tasks(&self) -> usize {
         self.table.bytes()

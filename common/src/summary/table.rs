@@ -116,6 +116,11 @@ impl Table {
         Some(&mut self.chunks[position / CHUNK][position % CHUNK])
     }
 
+    /// Whether a task is there.
+    pub(super) fn contains(&self, task: TaskId) -> bool {
+        self.slot(key(task)).is_ok()
+    }
+
     /// Adds a task that is not there yet.
     pub(super) fn push(&mut self, entry: Entry) {
         debug_assert!(self.slot(entry.key).is_err(), "a task is added once");

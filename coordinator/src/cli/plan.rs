@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use common::grid::Grid;
+use common::grid::{Grid, Search};
 
 use super::{code, print};
-use crate::sweep::DataTable;
+use crate::sweep::{CANDIDATES, DataTable};
 
 /// Tasks that are walked to count cells and duplicates.
 const WALKED: usize = 1_000_000;
@@ -42,6 +42,9 @@ pub(super) fn plan(grid: &Grid, mut data: DataTable) -> u8 {
         "{} cells{more}; at most {largest} parameters",
         cells.len()
     );
+    if let Some(search) = grid.search() {
+        text.push_str(&search_plan(search));
+    }
     let _ = writeln!(text, "sample:");
     let step = (grid.len() / SHOWN).max(1);
     for n in (0..grid.len()).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
@@ -63,4 +66,16 @@ pub(super) fn plan(grid: &Grid, mut data: DataTable) -> u8 {
     }
     print(&text);
     code::DONE
+}
+
+/// What the search will add, as far as can be said before any result.
+fn search_plan(search: Search) -> String {
+    let (fresh, refine) = CANDIDATES;
+    let rounds = search.runs.div_ceil(search.round);
+    let (runs, round) = (search.runs, search.round.min(search.runs));
+    format!(
+        "search: {runs} runs more after these, in {rounds} rounds of at most {round}, seed {}; \
+         for each cell {fresh} starts and {refine} ways to go on from its worst minima\n",
+        search.seed
+    )
 }

@@ -4,9 +4,13 @@
 //! scheduler asks for it; a cell is described once, when its first task is.
 //! Cells get their numbers as they are met, which after a restart need not be
 //! the order of the grid; the summary puts them into that order.
+//!
+//! After the grid's tasks come those that `search` adds, in rounds: see
+//! [`search`]. Their positions follow the grid's.
 
 mod data;
 mod kept;
+mod search;
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +26,7 @@ use common::math::NUMERIC_LEVEL;
 use common::pb::encode_evidence;
 use common::protocol::{CellText, FailureKind};
 use common::record::{BaselineEvidence, Evidence, RunEvidence};
-use common::spec::Start;
+use common::spec::{CellSpec, Start, TaskSpec};
 use common::summary::{
     Added, CellInfo, CellKey, Fold, FoundBy, RecordedRun, Summary, SweepInfo, Verdict, settle,
 };
@@ -31,6 +35,8 @@ use sha2::{Digest, Sha256};
 pub use data::{Contents, DataTable};
 pub use kept::KeepMinima;
 use kept::Kept;
+pub use search::CANDIDATES;
+use search::{CellView, SearchRun, WorstSearch};
 
 use crate::workload::{Planned, PlannedWork, Workload};
 
@@ -44,9 +50,10 @@ pub struct GridSweep {
     /// Cells by identity: two places of a grid may describe one.
     keys: IdMap<CellId, CellKey>,
     /// For each key the first place in the grid.
-    places: BTreeMap<CellKey, CellIndex>,
+    places: BTreeMap<CellKey, Place>,
     starts: Vec<(Start, Arc<PlannedStart>)>,
     kept: Kept,
+    search: Option<WorstSearch>,
     counts: Counts,
 }
 
@@ -57,6 +64,14 @@ pub struct Counts {
     pub verdicts: BTreeMap<Verdict, u64>,
     /// Largest excess of a certified run of the cells inside the assumptions.
     pub worst_excess: Option<f64>,
+}
+
+/// Where a cell stands in the grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    cell: CellIndex,
+    /// One of its tasks.
+    position: u64,
 }
 
 #[derive(Debug)]
@@ -104,8 +119,10 @@ impl GridSweep {
             reproducible: grid.is_reproducible(),
         };
         let fold = Fold::new(info, grid.rules());
+        let search = grid.search().map(WorstSearch::new);
         Self {
             grid,
+            search,
             data,
             fold,
             cells: HashMap::new(),
@@ -138,17 +155,59 @@ impl GridSweep {
     }
 
     /// The specification of a planned task, as `minima/TASK.json` has it.
+    /// Positions from the grid's length on are the search's.
     pub fn task_at(&self, position: u64) -> Option<GridTask> {
-        self.grid.task(position)
+        let Some(run) = self.search_run(position) else {
+            return self.grid.task(position);
+        };
+        let place = self.places.get(&run.cell)?;
+        let spec = TaskSpec {
+            cell: self.grid.task(place.position)?.spec.cell,
+            seed: run.seed(),
+            start: run.start(),
+        };
+        Some(GridTask {
+            position,
+            cell: place.cell,
+            spec,
+        })
+    }
+
+    /// Who planned the task at a position.
+    pub fn found_by(&self, position: u64) -> FoundBy {
+        if position < self.grid.len() {
+            FoundBy::Grid
+        } else {
+            FoundBy::Search
+        }
+    }
+
+    /// How many runs the search adds in the end, as far as is known.
+    pub fn searched(&self) -> u64 {
+        self.search.as_ref().map_or(0, WorstSearch::total)
+    }
+
+    /// Whether a task that had been set aside got a result after the search
+    /// had decided without it: the same command, given again, decides anew.
+    pub fn is_search_stale(&self) -> bool {
+        self.search.as_ref().is_some_and(WorstSearch::is_stale)
+    }
+
+    /// The search's run at a position.
+    fn search_run(&self, position: u64) -> Option<&SearchRun> {
+        let number = position.checked_sub(self.grid.len())?;
+        let plan = self.search.as_ref()?.plan();
+        plan.get(usize::try_from(number).ok()?)
     }
 
     /// The summary of what is recorded. `duplicates` of the planned tasks are
     /// equal to earlier ones and run once with them.
     pub fn summary(&self, duplicates: u64) -> Summary {
         let mut fold = self.fold.clone();
-        fold.planned(self.grid.len() - duplicates);
+        fold.planned(self.grid.len() - duplicates + self.searched());
         let mut summary = fold.finish();
-        let mut order: Vec<(CellIndex, usize)> = self
+        summary.sweep.partial |= self.is_search_stale();
+        let mut order: Vec<(Place, usize)> = self
             .places
             .values()
             .enumerate()
@@ -176,8 +235,8 @@ impl GridSweep {
         &mut self,
         position: u64,
     ) -> Result<(GridTask, Arc<SweepCell>, Arc<PlannedStart>), SweepError> {
-        let lost = || SweepError::Cell(format!("the grid has no task {position}"));
-        let task = self.grid.task(position).ok_or_else(lost)?;
+        let lost = || SweepError::Cell(format!("the sweep has no task {position}"));
+        let task = self.task_at(position).ok_or_else(lost)?;
         let cell = self.cell(&task)?;
         let start = self.start(&task.spec.start)?;
         Ok((task, cell, start))
@@ -204,8 +263,12 @@ impl GridSweep {
         let broken = assumptions_broken(spec, &sizes);
         let next = CellKey(u32::try_from(self.keys.len()).map_err(|e| failed(&e))?);
         let key = *self.keys.entry(identity.id()).or_insert(next);
-        let place = self.places.entry(key).or_insert(task.cell);
-        *place = (*place).min(task.cell);
+        let new = Place {
+            cell: task.cell,
+            position: task.position,
+        };
+        let place = self.places.entry(key).or_insert(new);
+        *place = (*place).min(new);
         let baseline = baseline_id(spec, &data);
         let cell = Arc::new(SweepCell {
             text: Arc::new(CellText {
@@ -225,6 +288,9 @@ impl GridSweep {
                 baseline,
             };
             self.fold.cell(key, info);
+            if let Some(search) = self.search.as_mut().filter(|_| is_searchable(spec)) {
+                search.cell(key);
+            }
         }
         self.cells.insert(task.cell, Arc::clone(&cell));
         Ok(cell)
@@ -266,7 +332,7 @@ impl GridSweep {
             seed: task.spec.seed,
             start: &start.name,
             random: start.random,
-            found_by: FoundBy::Grid,
+            found_by: self.found_by(position),
             evidence: run,
             digest,
         });
@@ -280,6 +346,7 @@ impl GridSweep {
         }
         let baseline = self.baseline_value(&cell);
         let settled = settle(run.outcome, run.value, baseline.unwrap_or(f64::NAN));
+        self.tell_search(position, id, cell.key, &task.spec, run);
         *self.counts.verdicts.entry(settled.verdict).or_default() += 1;
         if settled.verdict.is_certified()
             && cell.inside
@@ -294,9 +361,60 @@ impl GridSweep {
     }
 }
 
+impl GridSweep {
+    /// A new result is the search's to learn from.
+    fn tell_search(
+        &mut self,
+        position: u64,
+        id: &TaskId,
+        cell: CellKey,
+        spec: &TaskSpec,
+        run: &RunEvidence,
+    ) {
+        let by = self.search_run(position).copied();
+        // Whether it violates is no matter here: the value says how bad it is.
+        let verdict = settle(run.outcome, run.value, f64::NAN).verdict;
+        let minimum = verdict.is_certified().then_some(run.value);
+        if let Some(search) = &mut self.search {
+            search.recorded(cell, *id, spec, by.as_ref(), minimum);
+        }
+    }
+
+    /// The cells in the order of the grid, as the search decides on them.
+    fn views(&self) -> Vec<CellView> {
+        let mut places: Vec<(Place, CellKey)> =
+            self.places.iter().map(|(key, at)| (*at, *key)).collect();
+        places.sort_unstable();
+        let view = |(place, key): (Place, CellKey)| {
+            let cell = self.cells.get(&place.cell)?;
+            Some(CellView {
+                key,
+                inside: cell.inside,
+                baseline: self.baseline_value(cell),
+            })
+        };
+        places.into_iter().filter_map(view).collect()
+    }
+
+    /// The identity of a run that a search considers; `None` if it was planned before.
+    fn identify(&mut self, run: &SearchRun) -> Option<TaskId> {
+        let place = *self.places.get(&run.cell)?;
+        let cell = Arc::clone(self.cells.get(&place.cell)?);
+        let start = self.start(&run.start()).ok()?;
+        let id = cell.identity.task(&start.identity, run.seed());
+        (!self.fold.contains(id)).then_some(id)
+    }
+}
+
+/// Whether a search has anything to vary: runs that take no step only certify given points.
+fn is_searchable(cell: &CellSpec) -> bool {
+    cell.budget.evaluations > 0
+}
+
 impl Workload for GridSweep {
     fn len(&self) -> u64 {
-        self.grid.len()
+        let added = self.search.as_ref().map_or(0, |s| s.plan().len());
+        self.grid.len() + added as u64
     }
 
     fn task(&mut self, position: u64) -> Planned {
@@ -328,8 +446,7 @@ impl Workload for GridSweep {
             return false;
         };
         let Some(cell) = self
-            .grid
-            .task(position)
+            .task_at(position)
             .and_then(|t| self.cells.get(&t.cell).cloned())
         else {
             return false;
@@ -348,12 +465,32 @@ impl Workload for GridSweep {
     }
 
     fn set_aside(&mut self, position: u64, id: &TaskId, kind: FailureKind) {
-        let Ok((_, cell, _)) = self.plan(position) else {
+        let Ok((task, cell, _)) = self.plan(position) else {
             return;
         };
-        if let Err(error) = self.fold.add_failed(cell.key, *id) {
-            tracing::error!(task = %id, ?kind, %error, "a failure was not folded");
+        match self.fold.add_failed(cell.key, *id) {
+            Ok(Added::New) => {}
+            Ok(Added::Repeated) => return,
+            Err(error) => {
+                tracing::error!(task = %id, ?kind, %error, "a failure was not folded");
+                return;
+            }
         }
+        let by = self.search_run(position).copied();
+        if let Some(search) = &mut self.search {
+            search.set_aside(cell.key, *id, &task.spec.start, by.as_ref());
+        }
+    }
+
+    fn next_round(&mut self) -> bool {
+        // Taken out while it asks the sweep for identities.
+        let Some(mut search) = self.search.take() else {
+            return false;
+        };
+        let views = self.views();
+        let more = search.decide(&views, |run| self.identify(run));
+        self.search = Some(search);
+        more
     }
 
     fn taken_up_again(&mut self, _: u64, _: &TaskId) {

@@ -39,7 +39,7 @@ pub(super) struct JoinArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Compute one task of a grid and print its evidence as JSON.
+    /// Compute one task, of a grid or of a recorded minimum, and print its evidence as JSON.
     Run(RunArgs),
     /// Solve every distinct baseline of a grid and print them as a JSON array.
     Baseline(BaselineArgs),
@@ -55,11 +55,20 @@ pub(super) enum Command {
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
     /// The grid.
-    #[arg(long, value_name = "FILE")]
-    pub(super) grid: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "task")]
+    #[arg(required_unless_present = "minimum", conflicts_with = "minimum")]
+    pub(super) grid: Option<PathBuf>,
     /// Number of the task, from 0.
-    #[arg(long, value_name = "N")]
-    pub(super) task: u64,
+    #[arg(long, value_name = "N", requires = "grid")]
+    pub(super) task: Option<u64>,
+    /// Compute the task of this TASK.json of a folder `minima` once more: any task, also those
+    /// that `search` added to a grid.
+    #[arg(long, value_name = "TASK.json")]
+    pub(super) minimum: Option<PathBuf>,
+    /// Folder of the data files that the minimum's task names [default: the one of the minimum,
+    /// then the current one].
+    #[arg(long, value_name = "DIR", requires = "minimum")]
+    pub(super) files: Option<PathBuf>,
     /// Also write TASK.npz and TASK.json there, for `worker verify`.
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,

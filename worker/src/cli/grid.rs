@@ -16,7 +16,7 @@ use crate::files::Contents;
 /// A grid that was accepted, and its files.
 pub(super) struct LoadedGrid {
     pub(super) grid: Grid,
-    contents: Contents,
+    pub(super) contents: Contents,
 }
 
 /// Reads and checks a grid, its files and what the data say to it.
@@ -63,16 +63,6 @@ impl LoadedGrid {
         cell.map_err(|error| BadInput(error.to_string()).into())
     }
 
-    /// The given representation of a cell, if it has one.
-    pub(super) fn table(&self, spec: &CellSpec) -> anyhow::Result<Option<Array2<f64>>> {
-        let Body::Table(file) = &spec.model.body else {
-            return Ok(None);
-        };
-        let bytes = self.content(&file.sha256).unwrap_or_default();
-        let table = data::matrix(file, bytes).map_err(|error| BadInput(error.to_string()))?;
-        Ok(Some(table))
-    }
-
     /// What identities need to know of a cell's data.
     pub(super) fn data_identity(&self, spec: &CellSpec) -> anyhow::Result<DataIdentity> {
         let set = data::load(&spec.data, |sha256| self.content(sha256))
@@ -82,4 +72,17 @@ impl LoadedGrid {
             image: set.image,
         })
     }
+}
+
+/// The given representation of a cell, if it has one.
+pub(super) fn table<'a>(
+    spec: &CellSpec,
+    content: impl Fn(&str) -> Option<&'a [u8]>,
+) -> anyhow::Result<Option<Array2<f64>>> {
+    let Body::Table(file) = &spec.model.body else {
+        return Ok(None);
+    };
+    let bytes = content(&file.sha256).unwrap_or_default();
+    let table = data::matrix(file, bytes).map_err(|error| BadInput(error.to_string()))?;
+    Ok(Some(table))
 }

@@ -1,7 +1,7 @@
 //! TASK.npz and TASK.json: the claim of one run, as a coordinator writes it too.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use common::canon::NUMERICS_VERSION;
@@ -10,14 +10,16 @@ use common::decode::decode_task;
 use common::ids::TaskId;
 use common::math::NUMERIC_LEVEL;
 use common::record::BaselineEvidence;
-use common::spec::TaskSpec;
+use common::spec::{FileRef, TaskSpec};
 use engine::run::Finished;
 use engine::task::Cell;
 use ndarray::{Array2, ArrayD, IxDyn};
 use ndarray_npy::NpzWriter;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{BadInput, json as show};
+use crate::files::Contents;
 
 /// Writes the files of a run: θ, the data, and what is claimed of them.
 pub(super) fn write(
@@ -112,4 +114,42 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Claimed> {
         task,
         spec: decode_task(&value["specification"].to_string())?,
     })
+}
+
+/// Where the data files of a minimum are looked for: in the folder that the user gives, else
+/// beside the minimum, else here.
+pub(super) fn folders(minimum: &Path, given: Option<&Path>) -> Vec<PathBuf> {
+    match given {
+        Some(folder) => vec![folder.to_path_buf()],
+        None => {
+            let beside = minimum.parent().unwrap_or(Path::new(""));
+            vec![beside.to_path_buf(), PathBuf::new()]
+        }
+    }
+}
+
+/// Files found by path and recognised by content.
+pub(super) fn contents(wanted: Vec<FileRef>, folders: &[PathBuf]) -> anyhow::Result<Contents> {
+    let mut contents = Contents::default();
+    for file in wanted {
+        let found = folders.iter().find_map(|folder| {
+            let bytes = std::fs::read(folder.join(&file.path)).ok()?;
+            let hash: [u8; 32] = Sha256::digest(&bytes).into();
+            (common::ids::to_hex(&hash) == file.sha256).then_some(bytes)
+        });
+        let missing = || {
+            let looked: Vec<String> = folders
+                .iter()
+                .map(|f| format!("`{}`", f.display()))
+                .collect();
+            BadInput(format!(
+                "the data file `{}` (SHA-256 {}) is not in {}; give its folder with --files",
+                file.path,
+                file.sha256,
+                looked.join(" or ")
+            ))
+        };
+        contents.insert(file.sha256.clone(), found.ok_or_else(missing)?);
+    }
+    Ok(contents)
 }

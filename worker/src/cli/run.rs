@@ -1,38 +1,51 @@
-//! `worker run`: one task of a grid, here and now.
+//! `worker run`: one task of a grid or of a recorded minimum, here and now.
+
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use common::canon::{baseline_id, describe, task_id};
-use common::ids::to_hex;
+use common::grid::Grid;
+use common::ids::{TaskId, to_hex};
 use common::pb::encode_evidence;
 use common::record::{BaselineEvidence, Evidence, RunEvidence};
+use common::spec::TaskSpec;
 use common::summary::{is_trivial, settle};
-use engine::task::Threads;
+use engine::task::{Cell, Threads};
 use serde_json::{Map, Value, json};
 
 use super::args::RunArgs;
 use super::{BadInput, Status, grid, json as show, minimum, print};
+use crate::files::{self, Contents};
 
 pub(super) fn main(args: &RunArgs) -> anyhow::Result<Status> {
-    let loaded = grid::load(&args.grid)?;
-    let task = loaded.grid.task(args.task).ok_or_else(|| {
-        let n = loaded.grid.len();
-        BadInput(format!(
-            "there is no task {}: the grid has {n}, numbered from 0",
-            args.task
-        ))
-    })?;
-    let spec = &task.spec;
-    let cell = loaded.cell(&spec.cell)?;
+    let chosen = match (&args.grid, args.task, &args.minimum) {
+        (Some(grid), Some(task), _) => Chosen::of_grid(grid, task)?,
+        (_, _, Some(file)) => Chosen::of_minimum(file, args.files.as_deref())?,
+        _ => {
+            let needed = "either --grid FILE --task N or --minimum TASK.json is needed";
+            return Err(BadInput(needed.to_owned()).into());
+        }
+    };
+    let spec = &chosen.spec;
+    let content = |sha256: &str| chosen.contents.get(sha256);
+    let cell =
+        Cell::new(Arc::clone(&spec.cell), content).map_err(|error| BadInput(error.to_string()))?;
     let id = task_id(spec, cell.data_identity())?;
+    if let Some(claimed) = chosen.claimed
+        && claimed != id
+    {
+        let other = format!("it says that it is task {claimed}, its specification is task {id}");
+        return Err(BadInput(other).into());
+    }
     let baseline = cell.baseline();
     let threads = Threads(usize::from(args.threads));
-    let content = |sha256: &str| loaded.content(sha256);
     let mut run = cell
         .run(&spec.start, spec.seed, &baseline, content, threads)
         .map_err(|error| BadInput(error.to_string()))?;
     let finished = run.to_end();
     if let Some(folder) = &args.out {
-        let table = loaded.table(&spec.cell)?;
+        let table = grid::table(&spec.cell, content)?;
         minimum::write(
             folder,
             id,
@@ -56,7 +69,7 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Status> {
     }
     let mut shown = json!({
         "task": id,
-        "position": task.position,
+        "position": args.task,
         "cell": describe(&spec.cell).into_iter().collect::<Map<_, _>>(),
         "seed": spec.seed,
         "start": spec.start,
@@ -71,6 +84,54 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Status> {
 /// Evidence as it is stored, in hexadecimal.
 fn encoded(evidence: Evidence) -> String {
     to_hex(&encode_evidence(&evidence))
+}
+
+/// The task to compute, with its files.
+struct Chosen {
+    spec: TaskSpec,
+    contents: Contents,
+    /// The identity that a file claims for it.
+    claimed: Option<TaskId>,
+}
+
+impl Chosen {
+    fn of_grid(path: &Path, number: u64) -> anyhow::Result<Self> {
+        let loaded = grid::load(path)?;
+        let Some(task) = loaded.grid.task(number) else {
+            return Err(no_such_task(&loaded.grid, number).into());
+        };
+        Ok(Self {
+            spec: task.spec,
+            contents: loaded.contents,
+            claimed: None,
+        })
+    }
+
+    fn of_minimum(path: &Path, files: Option<&Path>) -> anyhow::Result<Self> {
+        let claimed = minimum::read(&path.with_extension("json"))?;
+        let folders = minimum::folders(path, files);
+        let mut wanted = files::of_cell(&claimed.spec.cell);
+        wanted.extend(files::of_start(&claimed.spec.start).cloned());
+        Ok(Self {
+            contents: minimum::contents(wanted, &folders)?,
+            spec: claimed.spec,
+            claimed: Some(claimed.task),
+        })
+    }
+}
+
+/// Numbers beyond the grid's are the search's, which only a coordinator with the results of all
+/// earlier rounds can say.
+fn no_such_task(grid: &Grid, number: u64) -> BadInput {
+    let n = grid.len();
+    let mut text = format!("there is no task {number}: the grid has {n}, numbered from 0");
+    if grid.search().is_some_and(|s| number - n < s.runs) {
+        text.push_str(
+            "; this one is chosen by its search, from the results before it. The TASK.json that a \
+             coordinator leaves in `minima` reproduces it: worker run --minimum TASK.json",
+        );
+    }
+    BadInput(text)
 }
 
 /// A run beside its baseline.

@@ -4,17 +4,14 @@
 //! which share no code with it, recompute value and gradient. The claim stands
 //! if the two agree, the point certifies, and the task is the one it says.
 
-use std::path::{Path, PathBuf};
-
 use common::canon::task_id;
 use common::record::Outcome;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::args::VerifyArgs;
 use super::point::{Examined, Point, SecondOpinion};
 use super::{BadInput, Status, json as show, minimum, print, run};
-use crate::files::{self, Contents};
+use crate::files;
 
 /// Entries of the gradient that the reference recomputes: one pass over the
 /// data for two of them.
@@ -27,8 +24,8 @@ pub(super) fn main(args: &VerifyArgs) -> anyhow::Result<Status> {
     let claimed = minimum::read(&args.minimum.with_extension("json"))?;
     let theta = std::fs::read(&args.minimum)
         .map_err(|error| BadInput(format!("cannot read `{}`: {error}", args.minimum.display())))?;
-    let beside = args.minimum.parent().unwrap_or(Path::new("")).to_path_buf();
-    let contents = contents(&claimed.spec.cell, &folders(args, beside))?;
+    let folders = minimum::folders(&args.minimum, args.files.as_deref());
+    let contents = minimum::contents(files::of_cell(&claimed.spec.cell), &folders)?;
     let point = Point::new(&claimed.spec.cell, &contents, theta)?;
     let is_the_task = task_id(&claimed.spec, point.cell.data_identity())? == claimed.task;
     let engine = point.examine()?;
@@ -99,38 +96,4 @@ impl Agreement {
             holds,
         }
     }
-}
-
-/// Where data files are looked for.
-fn folders(args: &VerifyArgs, beside: PathBuf) -> Vec<PathBuf> {
-    match &args.files {
-        Some(folder) => vec![folder.clone()],
-        None => vec![beside, PathBuf::new()],
-    }
-}
-
-/// The files of a cell, found by path and recognised by content.
-fn contents(cell: &common::spec::CellSpec, folders: &[PathBuf]) -> anyhow::Result<Contents> {
-    let mut contents = Contents::default();
-    for file in files::of_cell(cell) {
-        let found = folders.iter().find_map(|folder| {
-            let bytes = std::fs::read(folder.join(&file.path)).ok()?;
-            let hash: [u8; 32] = Sha256::digest(&bytes).into();
-            (common::ids::to_hex(&hash) == file.sha256).then_some(bytes)
-        });
-        let missing = || {
-            let looked: Vec<String> = folders
-                .iter()
-                .map(|f| format!("`{}`", f.display()))
-                .collect();
-            BadInput(format!(
-                "the data file `{}` (SHA-256 {}) is not in {}; give its folder with --files",
-                file.path,
-                file.sha256,
-                looked.join(" or ")
-            ))
-        };
-        contents.insert(file.sha256.clone(), found.ok_or_else(missing)?);
-    }
-    Ok(contents)
 }
