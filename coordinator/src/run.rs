@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use common::canon::NUMERICS_VERSION;
 use common::grid::Grid;
 use common::ids::{TaskId, to_hex};
-use common::math::NUMERIC_LEVEL;
 use common::record::Evidence;
 use common::summary::{CellVerdict, Summary};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,7 +21,8 @@ use crate::guard::Guard;
 use crate::local::{self, LocalWorkers};
 use crate::progress::{Moment, Progress};
 use crate::rpc;
-use crate::store::{Identity, SqliteStore, Store, StoreError, StoredSweep, SweepText};
+use crate::store::{Identity, SqliteStore, Store, StoreError, StoredSweep};
+use crate::submission;
 use crate::sweep::{DataTable, GridSweep, KeepMinima, sweep_id};
 use crate::table;
 use crate::workload::{PlannedWork, Workload};
@@ -97,7 +96,7 @@ impl Sweep {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let store = SqliteStore::open(&settings.store, &identity).map_err(|e| store_failure(&e))?;
-        let stored = add(&store, &grid, data.contents())
+        let stored = submission::add(&store, &grid, data.contents(), 0)
             .await
             .map_err(|e| store_failure(&e))?;
         let workload = GridSweep::new(grid, data, settings.minima);
@@ -332,7 +331,7 @@ impl Watch<'_> {
     }
 }
 
-async fn fires(signal: &mut Option<tokio::signal::unix::Signal>) {
+pub(crate) async fn fires(signal: &mut Option<tokio::signal::unix::Signal>) {
     match signal {
         Some(signal) => {
             signal.recv().await;
@@ -358,7 +357,7 @@ async fn dismiss(handle: &Handle) {
     let _ = tokio::time::timeout(LEAVE, all_gone).await;
 }
 
-fn start_local(settings: &Settings, url: String, token: String) -> Option<local::Running> {
+pub(crate) fn start_local(settings: &Settings, url: String, token: String) -> Option<local::Running> {
     if settings.local_workers == 0 {
         return None;
     }
@@ -395,7 +394,7 @@ fn serve(
     })
 }
 
-fn random_token() -> std::io::Result<String> {
+pub(crate) fn random_token() -> std::io::Result<String> {
     let mut bytes = [0; 32];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
     Ok(to_hex(&bytes))
@@ -404,28 +403,6 @@ fn random_token() -> std::io::Result<String> {
 pub(crate) fn host_name() -> String {
     let uname = rustix::system::uname();
     uname.nodename().to_string_lossy().into_owned()
-}
-
-/// Puts a grid and its files into the store, or finds them there.
-async fn add(
-    store: &SqliteStore,
-    grid: &Grid,
-    contents: &std::collections::BTreeMap<String, Bytes>,
-) -> Result<StoredSweep, StoreError> {
-    for file in grid.files() {
-        if let Some(content) = contents.get(&file.id.to_string()) {
-            store.put_blob(file.id, content.clone()).await?;
-        }
-    }
-    let text = SweepText {
-        id: sweep_id(grid),
-        name: grid.name().to_owned(),
-        grid: grid.source().text.clone(),
-        priority: 0,
-        numerics_version: NUMERICS_VERSION,
-        numeric_level: NUMERIC_LEVEL.to_owned(),
-    };
-    store.add_sweep(text).await
 }
 
 /// Summary, files, exit code.
@@ -469,7 +446,7 @@ async fn conclude(
 }
 
 /// `<store>/<name>-<first digits of the identity>`.
-fn default_folder(store: &Path, stored: &StoredSweep) -> PathBuf {
+pub(crate) fn default_folder(store: &Path, stored: &StoredSweep) -> PathBuf {
     let name: String = stored
         .text
         .name

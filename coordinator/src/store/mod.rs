@@ -17,6 +17,7 @@ mod place;
 mod postgres;
 mod sqlite;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -177,6 +178,9 @@ pub struct SweepText {
     pub name: String,
     /// The grid file as its author wrote it.
     pub grid: String,
+    /// The files it names: paths as written, and the SHA-256 (hexadecimal) under which
+    /// [`Store::blob`] has their contents.
+    pub files: BTreeMap<String, String>,
     /// Higher ones are served first.
     pub priority: i32,
     /// Version of the numerics that its tasks' identities contain.

@@ -86,6 +86,7 @@ pub(crate) fn sweep_text(id: &str) -> SweepText {
         id: id.into(),
         name: "a sweep".into(),
         grid: "version: 1\n".into(),
+        files: [("it's \"x\".csv".to_owned(), "ab".repeat(32))].into(),
         priority: 3,
         numerics_version: 1,
         numeric_level: "fma64-1".into(),

@@ -313,7 +313,7 @@ fn open(task: &TaskId, evidence: &[u8]) -> Result<Opened, StoreError> {
 
 /// All columns of a sweep; a condition or an order may follow.
 pub(super) const SWEEPS: &str = "SELECT sweep, id, name, grid, state, priority, \
-                                 numerics_version, numeric_level, created_at FROM sweeps";
+                                 numerics_version, numeric_level, created_at, files FROM sweeps";
 
 /// A row of [`SWEEPS`].
 pub(super) fn sweep(row: &Row) -> Result<StoredSweep, StoreError> {
@@ -322,12 +322,18 @@ pub(super) fn sweep(row: &Row) -> Result<StoredSweep, StoreError> {
         let what = format!("a sweep in the state `{state}`");
         return Err(StoreError::Damaged { what });
     };
+    let files: &str = row.get(9);
+    let Ok(files) = serde_json::from_str(files) else {
+        let what = format!("a sweep with the files `{files}`");
+        return Err(StoreError::Damaged { what });
+    };
     Ok(StoredSweep {
         number: SweepNumber(row.get::<_, i64>(0) as u32),
         text: SweepText {
             id: row.get(1),
             name: row.get(2),
             grid: row.get(3),
+            files,
             priority: row.get(5),
             numerics_version: row.get::<_, i64>(6) as u32,
             numeric_level: row.get(7),

@@ -545,9 +545,9 @@ fn add_sweep(
         client
             .execute(
                 "INSERT INTO sweeps (sweep, id, name, grid, state, priority, numerics_version, \
-                 numeric_level, created_at) \
+                 numeric_level, created_at, files) \
                  SELECT (SELECT coalesce(max(sweep), 0) + 1 FROM sweeps), \
-                 $1, $2, $3, $4, $5, $6, $7, $8 ON CONFLICT (id) DO NOTHING",
+                 $1, $2, $3, $4, $5, $6, $7, $8, $9 ON CONFLICT (id) DO NOTHING",
                 &[
                     &text(&sweep.id),
                     &text(&sweep.name),
@@ -557,6 +557,7 @@ fn add_sweep(
                     &i64::from(sweep.numerics_version),
                     &text(&sweep.numeric_level),
                     &(unix_millis() as i64),
+                    &text(&serde_json::json!(sweep.files).to_string()),
                 ],
             )
             .await?;

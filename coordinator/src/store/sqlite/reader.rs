@@ -300,7 +300,7 @@ fn open(task: &TaskId, evidence: Vec<u8>) -> Result<Opened, StoreError> {
 
 /// All columns of a sweep; a condition or an order may follow.
 pub(super) const SWEEPS: &str = "SELECT sweep, id, name, grid, state, priority, \
-                                 numerics_version, numeric_level, created_at FROM sweeps";
+                                 numerics_version, numeric_level, created_at, files FROM sweeps";
 
 /// A row of [`SWEEPS`].
 pub(super) fn sweep(row: &Row<'_>) -> rusqlite::Result<Result<StoredSweep, StoreError>> {
@@ -310,12 +310,19 @@ pub(super) fn sweep(row: &Row<'_>) -> rusqlite::Result<Result<StoredSweep, Store
             what: format!("a sweep in the state `{state}`"),
         }));
     };
+    let files: String = row.get(9)?;
+    let Ok(files) = serde_json::from_str(&files) else {
+        return Ok(Err(StoreError::Damaged {
+            what: format!("a sweep with the files `{files}`"),
+        }));
+    };
     Ok(Ok(StoredSweep {
         number: SweepNumber(row.get(0)?),
         text: SweepText {
             id: row.get(1)?,
             name: row.get(2)?,
             grid: row.get(3)?,
+            files,
             priority: row.get(5)?,
             numerics_version: row.get(6)?,
             numeric_level: row.get(7)?,

@@ -568,7 +568,7 @@ impl Apply<'_> {
     fn add_sweep(&mut self, sweep: SweepText) -> Result<StoredSweep, Refused> {
         self.execute(
             "INSERT INTO sweeps (id, name, grid, state, priority, numerics_version, \
-             numeric_level, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+             numeric_level, created_at, files) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
              ON CONFLICT (id) DO NOTHING",
             params![
                 sweep.id,
@@ -579,6 +579,7 @@ impl Apply<'_> {
                 sweep.numerics_version,
                 sweep.numeric_level,
                 self.now,
+                serde_json::json!(sweep.files).to_string(),
             ],
         )?;
         let sql = format!("{} WHERE id = ?1", reader::SWEEPS);

@@ -38,6 +38,8 @@ CREATE TABLE sweeps (
     id text NOT NULL UNIQUE,
     name text NOT NULL,
     grid text NOT NULL,
+    -- The files that the grid names: a JSON object from paths to the SHA-256 of blobs.
+    files text NOT NULL,
     state text NOT NULL,
     priority integer NOT NULL,
     numerics_version bigint NOT NULL,

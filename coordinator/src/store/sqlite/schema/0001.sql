@@ -26,6 +26,8 @@ CREATE TABLE sweeps (
     id TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
     grid TEXT NOT NULL,
+    -- The files that the grid names: a JSON object from paths to the SHA-256 of blobs.
+    files TEXT NOT NULL,
     state TEXT NOT NULL,
     priority INTEGER NOT NULL,
     numerics_version INTEGER NOT NULL,
