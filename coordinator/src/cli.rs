@@ -14,6 +14,7 @@ use common::grid::{Folder, Grid};
 use tracing_subscriber::EnvFilter;
 
 use crate::run;
+use crate::store::Address;
 use crate::sweep::{Contents, DataTable};
 pub use settings::{FailOn, Settings};
 
@@ -76,9 +77,15 @@ enum Command {
         /// The grid
         #[arg(long, value_name = "FILE")]
         grid: PathBuf,
-        /// The store
-        #[arg(long, value_name = "DIR", default_value = "./sweeps")]
-        store: PathBuf,
+        /// The store: a folder, or postgres://…
+        #[arg(
+            long,
+            value_name = "STORE",
+            default_value = "./sweeps",
+            env = "SWEEP_STORE",
+            hide_env_values = true
+        )]
+        store: Address,
     },
     /// Write a commented grid that runs as it is
     Init {

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod core;
 pub mod driver;
 pub mod export;
+pub mod leadership;
 pub mod local;
 pub mod progress;
 pub mod rpc;

@@ -21,10 +21,11 @@ use crate::cli::{FailOn, Settings, code, fail, print, table_style};
 use crate::core::{Config, Control, Core, Lookup, NewSweep, Notice, SweepState};
 use crate::driver::{self, Ended, Handle, Input};
 use crate::export::{self, Account};
+use crate::leadership;
 use crate::local::{self, LocalWorkers};
 use crate::progress::{Moment, Progress};
 use crate::rpc;
-use crate::store::{Identity, SqliteStore, Store, StoreError, StoredSweep, SweepText};
+use crate::store::{Address, AnyStore, Identity, Store, StoreError, StoredSweep, SweepText};
 use crate::sweep::{DataTable, GridSweep, KeepMinima, sweep_id};
 use crate::table;
 use crate::workload::{PlannedWork, Workload};
@@ -67,10 +68,13 @@ fn store_failure(error: &StoreError) -> Failure {
 /// A sweep with everything that it runs on.
 struct Sweep {
     settings: Settings,
-    store: Arc<SqliteStore>,
+    store: Arc<AnyStore>,
     stored: StoredSweep,
     workload: GridSweep,
-    listener: TcpListener,
+    stage: Arc<rpc::Stage<AnyStore>>,
+    server: tokio::task::JoinHandle<()>,
+    url: String,
+    local_token: String,
     began: Instant,
 }
 
@@ -94,12 +98,30 @@ impl Sweep {
                     .to_owned(),
             ));
         }
+        let internal = |error: std::io::Error| (code::INTERNAL, error.to_string());
+        let bound = listener.local_addr().map_err(internal)?;
+        let url = format!("http://{}", reachable(bound));
+        let local_token = random_token().map_err(internal)?;
+        let mut tokens = vec![local_token.clone()];
+        tokens.extend(settings.token.as_ref().map(|t| t.0.clone()));
+        let stage = Arc::new(rpc::Stage::default());
+        let server = serve(listener, Arc::clone(&stage), tokens);
         let identity = Identity {
             host: host_name(),
-            listen: settings.listen.map(|a| a.to_string()),
+            listen: (settings.listen).map(|_| leadership::advertised(bound, &host_name())),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let store = SqliteStore::open(&settings.store, &identity).map_err(|e| store_failure(&e))?;
+        let say = |text: &str| Progress::new(settings.progress).say(text);
+        if settings.listen.is_some() {
+            say(&format!("listening for workers: worker --connect {url}"));
+        }
+        let store = tokio::select! {
+            opened = leadership::lead(&settings.store, &identity, &stage, say) => opened,
+            () = interrupted() => {
+                return Err((code::INTERRUPTED, "interrupted before the store was open".to_owned()));
+            }
+        };
+        let store = store.map_err(|e| store_failure(&e))?;
         let stored = add(&store, &grid, data.contents())
             .await
             .map_err(|e| store_failure(&e))?;
@@ -109,7 +131,10 @@ impl Sweep {
             store: Arc::new(store),
             stored,
             workload,
-            listener,
+            stage,
+            server,
+            url,
+            local_token,
             began,
         })
     }
@@ -120,7 +145,10 @@ impl Sweep {
             store,
             stored,
             workload,
-            listener,
+            stage,
+            server,
+            url,
+            local_token,
             began,
         } = self;
         let (notices, inbox) = mpsc::unbounded_channel();
@@ -134,21 +162,8 @@ impl Sweep {
             ..Config::default()
         };
         let (handle, driver) = driver::start(config, Arc::clone(&store), notices);
-        let local_token = match random_token() {
-            Ok(token) => token,
-            Err(error) => return fail(code::INTERNAL, &error.to_string()),
-        };
-        let mut tokens = vec![local_token.clone()];
-        tokens.extend(settings.token.as_ref().map(|t| t.0.clone()));
-        let url = match listener.local_addr() {
-            Ok(address) => format!("http://{}", reachable(address)),
-            Err(error) => return fail(code::INTERNAL, &error.to_string()),
-        };
-        let server = serve(listener, handle.clone(), Arc::clone(&store), tokens);
+        stage.lead(handle.clone(), Arc::clone(&store));
         let progress = Progress::new(settings.progress);
-        if settings.listen.is_some() {
-            progress.say(&format!("listening for workers: worker --connect {url}"));
-        }
         let (ended, end) = oneshot::channel();
         let new = NewSweep {
             number: stored.number,
@@ -165,7 +180,10 @@ impl Sweep {
             notices: inbox,
             local_given_up: false,
         };
-        let outcome = watch.until_the_end(end, local.as_ref()).await;
+        let outcome = tokio::select! {
+            outcome = watch.until_the_end(end, local.as_ref()) => outcome,
+            error = store.lost() => Outcome::StoreLost(error),
+        };
         let code = match outcome {
             Outcome::Ended(ended) => {
                 dismiss(&handle).await;
@@ -191,6 +209,14 @@ impl Sweep {
                     &format!("interrupted{how}; the same command continues"),
                 )
             }
+            Outcome::StoreLost(error) => {
+                if let Some(local) = local {
+                    local.stop().await;
+                }
+                watch.progress.finish();
+                let (code, message) = store_failure(&error);
+                fail(code, &message)
+            }
             Outcome::NoWorkers => {
                 watch.progress.finish();
                 fail(
@@ -212,6 +238,8 @@ enum Outcome {
     Ended(Ended),
     Interrupted,
     NoWorkers,
+    /// Another coordinator leads.
+    StoreLost(StoreError),
 }
 
 /// Shows a sweep until something ends it.
@@ -334,6 +362,18 @@ impl Watch<'_> {
     }
 }
 
+/// Comes when somebody wants the program to end.
+async fn interrupted() {
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt()).ok(),
+        signal(SignalKind::terminate()).ok(),
+    );
+    tokio::select! {
+        () = fires(&mut interrupt) => {}
+        () = fires(&mut terminate) => {}
+    }
+}
+
 async fn fires(signal: &mut Option<tokio::signal::unix::Signal>) {
     match signal {
         Some(signal) => {
@@ -374,18 +414,23 @@ fn start_local(settings: &Settings, url: String, token: String) -> Option<local:
     }))
 }
 
+/// The service that workers call, as health checks name it.
+type Cluster = common::pb::wire::cluster_server::ClusterServer<rpc::Service<AnyStore>>;
+
 fn serve(
     listener: TcpListener,
-    handle: Handle,
-    store: Arc<SqliteStore>,
+    stage: Arc<rpc::Stage<AnyStore>>,
     tokens: Vec<String>,
 ) -> tokio::task::JoinHandle<()> {
-    let cluster = rpc::service(handle, store, tokens);
+    let cluster = rpc::service(Arc::clone(&stage), tokens);
     tokio::spawn(async move {
         let (reporter, health) = tonic_health::server::health_reporter();
-        reporter
-            .set_serving::<common::pb::wire::cluster_server::ClusterServer<rpc::Service<SqliteStore>>>()
-            .await;
+        // A standby is alive and not ready.
+        reporter.set_not_serving::<Cluster>().await;
+        tokio::spawn(async move {
+            stage.leads().await;
+            reporter.set_serving::<Cluster>().await;
+        });
         let served = tonic::transport::Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -426,7 +471,7 @@ fn host_name() -> String {
 
 /// Puts a grid and its files into the store, or finds them there.
 async fn add(
-    store: &SqliteStore,
+    store: &AnyStore,
     grid: &Grid,
     contents: &std::collections::BTreeMap<String, Bytes>,
 ) -> Result<StoredSweep, StoreError> {
@@ -449,7 +494,7 @@ async fn add(
 /// Summary, files, exit code.
 async fn conclude(
     settings: &Settings,
-    store: &SqliteStore,
+    store: &AnyStore,
     stored: &StoredSweep,
     ended: Ended,
     began: Instant,
@@ -480,8 +525,12 @@ async fn conclude(
     exit_code(&summary, settings.fail_on)
 }
 
-/// `<store>/<name>-<first digits of the identity>`.
-fn default_folder(store: &Path, stored: &StoredSweep) -> PathBuf {
+/// `<store>/<name>-<first digits of the identity>`; below `./sweeps` if the store is a database.
+fn default_folder(store: &Address, stored: &StoredSweep) -> PathBuf {
+    let store = match store {
+        Address::Directory(directory) => directory,
+        Address::Postgres(_) => Path::new("./sweeps"),
+    };
     let name: String = stored
         .text
         .name
@@ -518,7 +567,7 @@ fn exit_code(summary: &Summary, fail_on: FailOn) -> u8 {
 const PAGE: usize = 2_000;
 
 /// `summary`: what a store at rest holds of a grid.
-pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Path) -> u8 {
+pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Address) -> u8 {
     match read_summary(grid, data, store).await {
         Ok(summary) => {
             print(&summary.to_json());
@@ -528,8 +577,14 @@ pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Path) -> u8
     }
 }
 
-async fn read_summary(grid: Arc<Grid>, data: DataTable, folder: &Path) -> Result<Summary, Failure> {
-    if !folder.join("store.sqlite3").exists() {
+async fn read_summary(
+    grid: Arc<Grid>,
+    data: DataTable,
+    address: &Address,
+) -> Result<Summary, Failure> {
+    if let Address::Directory(folder) = address
+        && !folder.join("store.sqlite3").exists()
+    {
         let message = format!("{} holds no store", folder.display());
         return Err((code::BAD_INPUT, message));
     }
@@ -538,11 +593,12 @@ async fn read_summary(grid: Arc<Grid>, data: DataTable, folder: &Path) -> Result
         listen: None,
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let store = SqliteStore::open(folder, &identity).map_err(|e| store_failure(&e))?;
+    let store = AnyStore::open(address, &identity).await;
+    let store = store.map_err(|e| store_failure(&e))?;
     let id = sweep_id(&grid);
     let sweeps = store.sweeps().await.map_err(|e| store_failure(&e))?;
     let Some(stored) = sweeps.into_iter().find(|s| s.text.id == id) else {
-        let message = format!("the store {} has no sweep of this grid", folder.display());
+        let message = format!("the store {address} has no sweep of this grid");
         return Err((code::BAD_INPUT, message));
     };
     let mut workload = GridSweep::new(grid, data, KeepMinima::None);
@@ -575,7 +631,7 @@ async fn read_summary(grid: Arc<Grid>, data: DataTable, folder: &Path) -> Result
 
 /// Folds in what the store has of some tasks; baselines are those at `u64::MAX`.
 async fn fold_page(
-    store: &SqliteStore,
+    store: &AnyStore,
     stored: &StoredSweep,
     workload: &mut GridSweep,
     page: Vec<(u64, TaskId)>,

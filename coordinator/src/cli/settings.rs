@@ -7,6 +7,7 @@ use clap::Args;
 use config::{Config, Map, Source, Value, ValueKind};
 
 use crate::progress::Display;
+use crate::store::Address;
 use crate::sweep::KeepMinima;
 
 /// What makes the exit code bad.
@@ -24,8 +25,8 @@ pub enum FailOn {
 pub struct Settings {
     /// Where workers connect; a free port of the loopback interface if `None`.
     pub listen: Option<SocketAddr>,
-    /// Folder of the store.
-    pub store: PathBuf,
+    /// The store: a folder or a database.
+    pub store: Address,
     /// Folder of the results; below the store if `None`.
     pub out: Option<PathBuf>,
     /// Local worker processes.
@@ -56,8 +57,9 @@ pub(super) struct Flags {
     /// Where workers connect [default: a free port on loopback]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Folder of the store: results, and what is needed to continue [default: ./sweeps]
-    #[arg(long, value_name = "DIR")]
+    /// The store, results and what is needed to continue: a folder, or postgres://USER@HOST/NAME
+    /// for a database that standbys share [default: ./sweeps]
+    #[arg(long, value_name = "STORE")]
     store: Option<String>,
     /// Folder of the results [default: a folder of the sweep's name in the store]
     #[arg(long, value_name = "DIR")]
@@ -271,6 +273,12 @@ pub(super) fn resolve(flags: &Flags) -> Result<Resolved, String> {
         origins.push((key, value, origin));
     }
     let settings = check(&origins)?;
+    for (key, value, _) in &mut origins {
+        if *key == "store" {
+            // Without the password that may stand in it.
+            *value = settings.store.to_string();
+        }
+    }
     Ok(Resolved { settings, origins })
 }
 
@@ -368,15 +376,31 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         },
     };
     let token = token.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+    let store = text("store").parse::<Address>();
+    let from = origins.iter().find(|o| o.0 == "store").map_or("", |o| &o.2);
+    match &store {
+        // The value may contain a password, so it is not repeated.
+        Err(error) => mistakes.push(format!("error: {from}: {error}")),
+        Ok(Address::Postgres(url)) if url.has_password() && from == "--store" => {
+            mistakes.push(
+                "error: --store: a password in an argument is seen by everybody on this machine; \
+                 put the address into SWEEP_STORE or the file of --config, or the password into \
+                 PGPASSWORD or a password file (~/.pgpass)"
+                    .to_owned(),
+            );
+        }
+        Ok(_) => {}
+    }
     if token.as_ref().is_some_and(|t| t.len() < 16) {
         mistakes.push("error: the token is shorter than 16 characters".to_owned());
     }
-    if !mistakes.is_empty() {
-        return Err(mistakes.join("\n"));
-    }
+    let store = match store {
+        Ok(store) if mistakes.is_empty() => store,
+        _ => return Err(mistakes.join("\n")),
+    };
     Ok(Settings {
         listen,
-        store: text("store").into(),
+        store,
         out: (!text("out").is_empty()).then(|| text("out").into()),
         local_workers,
         minima,

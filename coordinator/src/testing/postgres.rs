@@ -68,7 +68,10 @@ impl PostgresServer {
     /// If they are missing and [`REQUIRE`] is set, or do not work.
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<PostgresServer>> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(&[])).as_ref()
+        // No test of it cuts the power.
+        SHARED
+            .get_or_init(|| Self::start(&["fsync = off"]))
+            .as_ref()
     }
 
     /// A server of a test's own, with lines for its configuration.
@@ -183,10 +186,7 @@ impl PostgresServer {
     pub fn database(&self) -> String {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{number}");
-        self.sql(
-            "postgres",
-            &format!("CREATE DATABASE {name} STRATEGY file_copy"),
-        );
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
         self.url(&name)
     }
 

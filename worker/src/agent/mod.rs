@@ -10,6 +10,7 @@
 mod blobs;
 mod link;
 mod process;
+mod route;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use blobs::Fetcher;
 pub use link::Bearer;
 use link::{Client, Link};
 use process::{SlotProcess, Spawner};
+pub use route::Route;
 
 /// Time between two ticks of the session.
 const TICK: Duration = Duration::from_millis(20);
@@ -42,8 +44,8 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// Settings of an agent.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the coordinator is.
-    pub endpoint: Endpoint,
+    /// Where coordinators are.
+    pub route: Route<Endpoint>,
     /// What every call carries.
     pub bearer: Bearer,
     /// Who the worker is.
@@ -91,7 +93,11 @@ pub async fn run(config: Config, wishes: Wishes) -> End {
 }
 
 struct Agent {
+    route: Route<Endpoint>,
+    /// Where the last connection goes.
     endpoint: Endpoint,
+    /// Where files come from.
+    source: Endpoint,
     bearer: Bearer,
     session: Session,
     began: Instant,
@@ -114,7 +120,8 @@ impl Agent {
         let (inbox, events) = mpsc::channel(INBOX);
         let profile = &config.session.profile;
         // A channel of its own: a large download must not hold up heartbeats.
-        let files = Client::new(config.endpoint.connect_lazy(), config.bearer.clone());
+        let endpoint = config.route.target();
+        let files = Client::new(endpoint.connect_lazy(), config.bearer.clone());
         let slots = (0..profile.slots).map(|_| None).collect();
         let spawner = Spawner {
             program: config.program,
@@ -123,7 +130,9 @@ impl Agent {
             memory: profile.memory_per_slot,
         };
         Self {
-            endpoint: config.endpoint,
+            route: config.route,
+            source: endpoint.clone(),
+            endpoint,
             bearer: config.bearer,
             began: Instant::now(),
             fetcher: Fetcher::new(files, config.blobs, config.session.seed),
@@ -210,14 +219,19 @@ impl Agent {
         match event {
             Event::Disconnected(Disconnect::Retry(why)) => {
                 self.link = None;
-                if *why != self.complaint {
-                    tracing::warn!(%why, "no connection to the coordinator, trying again");
-                    self.complaint.clone_from(why);
-                }
+                self.route.failed();
+                self.complain(why);
+            }
+            Event::Disconnected(Disconnect::Elsewhere { leader, why }) => {
+                self.link = None;
+                self.route.follow(leader);
+                self.complain(why);
             }
             Event::Disconnected(Disconnect::Refused(_)) => self.link = None,
             Event::Message(common::protocol::CoordinatorMessage::Welcome(welcome)) => {
                 self.complaint.clear();
+                self.route.welcomed();
+                self.fetch_from_here();
                 tracing::info!(epoch = welcome.epoch, "welcomed by the coordinator");
             }
             Event::SlotDied {
@@ -240,10 +254,27 @@ impl Agent {
         }
     }
 
+    fn complain(&mut self, why: &str) {
+        if *why != *self.complaint {
+            tracing::warn!(%why, "no connection to the coordinator, trying again");
+            why.clone_into(&mut self.complaint);
+        }
+    }
+
+    /// Has files come from the coordinator that has just welcomed this worker.
+    fn fetch_from_here(&mut self) {
+        if self.endpoint.uri() != self.source.uri() {
+            self.source = self.endpoint.clone();
+            let client = Client::new(self.source.connect_lazy(), self.bearer.clone());
+            self.fetcher.follow(client);
+        }
+    }
+
     fn carry_out(&mut self, effect: Effect) -> Option<Exit> {
         match effect {
             Effect::Connect => {
                 self.born += 1;
+                self.endpoint = self.route.target();
                 let (endpoint, bearer) = (self.endpoint.clone(), self.bearer.clone());
                 self.link = Some(Link::open(self.born, endpoint, bearer, self.inbox.clone()));
             }
@@ -256,6 +287,7 @@ impl Agent {
                 }
             }
             Effect::Disconnect => {
+                self.route.failed();
                 if let Some(link) = self.link.take() {
                     tokio::spawn(link.close(FLUSH));
                 }

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::JoinArgs;
 use super::settings::{LogFormat, Settings, SettingsError, resolve};
 use super::{BadInput, Status};
-use crate::agent::{self, Bearer, End, Wishes};
+use crate::agent::{self, Bearer, End, Route, Wishes};
 use crate::files::BlobFolder;
 use crate::session::{self, Exit};
 use crate::slot::VERSION;
@@ -43,7 +43,7 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         let message = "where is the coordinator? give `--connect URL`, or a command (`--help`)";
         return Err(BadInput(message.to_owned()).into());
     };
-    let endpoint = endpoint(url, &settings)?;
+    let route = route(url, &settings)?;
     let (token, end) = token(args.local, &settings)?;
     let bearer = match token {
         None => Bearer::NONE,
@@ -57,7 +57,7 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         .tempdir()
         .context("cannot make a folder for files")?;
     let config = agent::Config {
-        endpoint,
+        route,
         bearer,
         session: session_config(&settings)?,
         program: std::env::current_exe().context("this program cannot find itself")?,
@@ -114,6 +114,17 @@ fn start_log(settings: &Settings, local: bool) -> anyhow::Result<()> {
         LogFormat::Json => log.json().try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
+
+/// Addresses with commas between them, tried in turn.
+fn route(urls: &str, settings: &Settings) -> anyhow::Result<Route<Endpoint>> {
+    let mut listed = Vec::new();
+    for url in urls.split(',').map(str::trim) {
+        listed.push((url.to_owned(), endpoint(url, settings)?));
+    }
+    let settings = settings.clone();
+    let make = move |url: &str| endpoint(url, &settings).ok();
+    Route::new(listed, make).ok_or_else(|| BadInput("no address to connect to".to_owned()).into())
 }
 
 fn endpoint(url: &str, settings: &Settings) -> anyhow::Result<Endpoint> {

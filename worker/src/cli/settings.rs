@@ -30,7 +30,8 @@ const KEYS: [&str; 10] = [
 /// Options as flags.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct Flags {
-    /// Where the coordinator listens, for example http://10.0.0.1:7000.
+    /// Where the coordinator listens, for example http://10.0.0.1:7000; several addresses with
+    /// commas between them are tried in turn.
     #[arg(long, value_name = "URL")]
     pub connect: Option<String>,
     /// Tasks computed at a time [default: cores over threads].
