@@ -163,6 +163,24 @@ impl PostgresServer {
         self.control(&["start", "--log"], Some(&self.folder.join("log")));
     }
 
+    /// Lets it run again if it has stopped by itself; what came of it.
+    pub fn try_go(&self) -> String {
+        let mut command = self.programs.command("pg_ctl");
+        command.args(["--wait", "--silent", "--pgdata"]);
+        command
+            .arg(self.folder.join("data"))
+            .args(["start", "--log"]);
+        command.arg(self.folder.join("log")).current_dir("/");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        match command.status() {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// Stops it: `fast` ends all sessions, `immediate` is a crash.
     ///
     /// # Panics
