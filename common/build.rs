@@ -17,8 +17,8 @@ mod rpc {
     pub(crate) fn compile() -> Result<(), Box<dyn Error>> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
         println!("cargo::rerun-if-changed={}", root.display());
-        let files =
-            ["sweep", "result", "slot", "admin"].map(|name| root.join(format!("sweep/v1/{name}.proto")));
+        let files = ["sweep", "result", "slot", "admin"]
+            .map(|name| root.join(format!("sweep/v1/{name}.proto")));
         let descriptors = protox::compile(files, [&root])?;
         let out = std::env::var("OUT_DIR")?;
         // For gRPC reflection.

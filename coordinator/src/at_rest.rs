@@ -1,17 +1,25 @@
-//! A sweep in a store that no coordinator runs on: what `verify` and `diff` read.
+//! Sweeps as a store has them, without a scheduler: what `verify`, `diff`, `status` and
+//! `explain` read.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use common::grid::Grid;
 use common::ids::{BaselineId, TaskId};
+use common::protocol::FailureKind;
+use common::record::Evidence;
+use common::summary::Summary;
 
 use crate::cli::code;
-use crate::core::Lookup;
+use crate::core::{Lookup, SweepState};
 use crate::run::{Failure, host_name, store_failure};
-use crate::store::{Identity, SqliteStore, Store, StoredSweep};
-use crate::sweep::{GridSweep, sweep_id};
+use crate::store::{Address, AnyStore, Identity, SqliteStore, Store, StoredSweep};
+use crate::sweep::{DataTable, GridSweep, KeepMinima, sweep_id};
 use crate::workload::{PlannedWork, Workload};
+
+/// Tasks that are looked up at a time.
+const PAGE: usize = 2_000;
 
 /// A store and the sweep of a grid in it.
 #[derive(Debug)]
@@ -95,4 +103,135 @@ impl Plan {
         }
         plan
     }
+}
+
+/// A sweep with its grid.
+#[derive(Debug)]
+pub struct Kept {
+    /// What is stored of it.
+    pub stored: StoredSweep,
+    /// Its grid.
+    pub grid: Arc<Grid>,
+    /// Its data.
+    pub data: DataTable,
+}
+
+/// Opens a store that no coordinator has.
+///
+/// # Errors
+/// When there is none, or a coordinator has it.
+pub async fn open_store(address: &Address) -> Result<AnyStore, Failure> {
+    if let Address::Directory(folder) = address
+        && !folder.join("store.sqlite3").exists()
+    {
+        let message = format!("{} holds no store", folder.display());
+        return Err((code::BAD_INPUT, message));
+    }
+    let identity = Identity {
+        host: host_name(),
+        listen: None,
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    AnyStore::open(address, &identity)
+        .await
+        .map_err(|e| store_failure(&e))
+}
+
+/// The summary of what a store at rest holds of a grid.
+///
+/// # Errors
+/// When there is no store, no such sweep, or a coordinator has the store.
+pub async fn of_grid(
+    grid: Arc<Grid>,
+    data: DataTable,
+    address: &Address,
+) -> Result<Summary, Failure> {
+    let store = open_store(address).await?;
+    let id = sweep_id(&grid);
+    let sweeps = store.sweeps().await.map_err(|e| store_failure(&e))?;
+    let Some(stored) = sweeps.into_iter().find(|s| s.text.id == id) else {
+        let message = format!("the store {address} has no sweep of this grid");
+        return Err((code::BAD_INPUT, message));
+    };
+    let found = summary(&store, Kept { stored, grid, data }).await?;
+    store.close().await.map_err(|e| store_failure(&e))?;
+    Ok(found)
+}
+
+/// The summary of what is recorded of a sweep.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn summary<S: Store>(store: &S, kept: Kept) -> Result<Summary, Failure> {
+    let Kept { stored, grid, data } = kept;
+    let mut workload = GridSweep::new(grid, data, KeepMinima::None);
+    let mut seen = HashSet::new();
+    let mut duplicates = 0;
+    let (mut position, mut missing) = (0, 0);
+    loop {
+        let mut page: Vec<(u64, TaskId)> = Vec::new();
+        while position < workload.len() {
+            let planned = workload.task(position);
+            position += 1;
+            if !seen.insert(planned.id) {
+                duplicates += 1;
+                continue;
+            }
+            page.push((position - 1, planned.id));
+            if let PlannedWork::Run { baseline, .. } = planned.work
+                && seen.insert(baseline.into())
+            {
+                page.push((u64::MAX, baseline.into()));
+            }
+            if page.len() >= PAGE {
+                let page = std::mem::take(&mut page);
+                missing += fold_page(store, &stored, &mut workload, page).await?;
+            }
+        }
+        missing += fold_page(store, &stored, &mut workload, page).await?;
+        // A search decides its next round when everything before is settled, here as there.
+        if missing > 0 || !workload.next_round() {
+            break;
+        }
+    }
+    if stored.state == SweepState::Cancelled {
+        workload.cancel_rest();
+    }
+    Ok(workload.summary(duplicates))
+}
+
+/// Folds in what the store has of some tasks; baselines are those at `u64::MAX`. Returns how many
+/// are neither recorded nor set aside.
+async fn fold_page<S: Store>(
+    store: &S,
+    stored: &StoredSweep,
+    workload: &mut GridSweep,
+    page: Vec<(u64, TaskId)>,
+) -> Result<u64, Failure> {
+    let lookup = Lookup {
+        sweep: stored.number,
+        tasks: page.iter().map(|(_, task)| *task).collect(),
+    };
+    let known = store.lookup(lookup).await.map_err(|e| store_failure(&e))?;
+    let results: HashMap<TaskId, Evidence> = known
+        .results
+        .into_iter()
+        .map(|(task, opened)| (task, opened.evidence))
+        .collect();
+    let mut missing = 0;
+    for (position, task) in page {
+        match results.get(&task) {
+            Some(Evidence::Baseline(evidence)) if position == u64::MAX => {
+                workload.baseline_solved(BaselineId(task.0), evidence);
+            }
+            Some(evidence) => {
+                workload.recorded(position, &task, evidence);
+            }
+            None if known.set_aside.contains(&task) && position != u64::MAX => {
+                workload.set_aside(position, &task, FailureKind::Crash);
+            }
+            None => missing += 1,
+        }
+    }
+    Ok(missing)
 }

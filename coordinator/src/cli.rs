@@ -3,6 +3,7 @@
 mod certs;
 mod diff;
 mod plan;
+mod remote;
 mod settings;
 mod verify;
 
@@ -66,6 +67,15 @@ struct SweepArgs {
     print_config: bool,
 }
 
+#[derive(Args, Debug)]
+struct ServeArgs {
+    #[command(flatten)]
+    settings: settings::Flags,
+    /// Show each setting with its value and where it came from, and do nothing
+    #[arg(long)]
+    print_config: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check a grid and show what it would run
@@ -74,15 +84,26 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         grid: PathBuf,
     },
-    /// The summary of what a store holds of a grid, finished or not, as JSON
-    Summary {
-        /// The grid
-        #[arg(long, value_name = "FILE")]
-        grid: PathBuf,
-        /// The store
-        #[arg(long, value_name = "DIR", default_value = "./sweeps")]
-        store: PathBuf,
-    },
+    /// Stay up and carry out what is submitted
+    Serve(Box<ServeArgs>),
+    /// Send a grid, with the files it names, to a standing coordinator
+    Submit(remote::SubmitArgs),
+    /// All sweeps and workers
+    Status(remote::StatusArgs),
+    /// One sweep until it is over
+    Watch(remote::StatusArgs),
+    /// The summary of what is recorded of a sweep, finished or not, as JSON
+    Summary(remote::SummaryArgs),
+    /// Try the failed tasks of a sweep again, and nothing else
+    Retry(remote::ChangeArgs),
+    /// Give a sweep up; what is recorded is kept
+    Cancel(remote::ChangeArgs),
+    /// Hand out no more tasks of a sweep
+    Pause(remote::ChangeArgs),
+    /// Hand them out again
+    Resume(remote::ChangeArgs),
+    /// Why a task exists, what it waits for, what became of it
+    Explain(remote::ExplainArgs),
     /// Compare two sweeps, or the values of an axis, over pairs of runs with the same draws
     Diff(diff::DiffArgs),
     /// Show that nothing is lost, doubled or changed, and compute a share of the runs again
@@ -117,9 +138,16 @@ pub fn main() -> ExitCode {
         .init();
     ExitCode::from(match cli.command {
         Some(Command::Plan { grid }) => with_grid(&grid, |grid, data| plan::plan(&grid, data)),
-        Some(Command::Summary { grid, store }) => with_grid(&grid, |grid, data| {
-            block_on(run::print_summary(grid, data, &store))
-        }),
+        Some(Command::Serve(args)) => serve(&args),
+        Some(Command::Submit(args)) => remote::submit(&args),
+        Some(Command::Status(args)) => remote::status(&args),
+        Some(Command::Watch(args)) => remote::watch(&args),
+        Some(Command::Summary(args)) => remote::summary(&args),
+        Some(Command::Retry(args)) => remote::change(&args, remote::Change::Retry),
+        Some(Command::Cancel(args)) => remote::change(&args, remote::Change::Cancel),
+        Some(Command::Pause(args)) => remote::change(&args, remote::Change::Pause),
+        Some(Command::Resume(args)) => remote::change(&args, remote::Change::Resume),
+        Some(Command::Explain(args)) => remote::explain(&args),
         Some(Command::Diff(args)) => diff::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Init { file }) => init(&file),
@@ -147,12 +175,29 @@ fn sweep(args: SweepArgs) -> u8 {
             "--grid FILE is needed; `coordinator init` writes one to begin with",
         );
     };
-    for warning in &settings.settings.warnings {
-        crate::progress::warn(settings.settings.progress, warning);
-    }
+    warn(&settings.settings);
     with_grid(&path, |grid, data| {
         block_on(run::run(grid, data, settings.settings))
     })
+}
+
+fn warn(settings: &Settings) {
+    for warning in &settings.warnings {
+        crate::progress::warn(settings.progress, warning);
+    }
+}
+
+fn serve(args: &ServeArgs) -> u8 {
+    let settings = match settings::resolve(&args.settings) {
+        Ok(resolved) => resolved,
+        Err(message) => return fail(code::BAD_INPUT, &message),
+    };
+    if args.print_config {
+        print(&settings.describe());
+        return code::DONE;
+    }
+    warn(&settings.settings);
+    block_on(crate::serve::serve(settings.settings))
 }
 
 /// Reads a grid, its files and its data; says all that is wrong with them.

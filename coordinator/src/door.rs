@@ -114,6 +114,12 @@ impl Doors {
         Some(format!("{scheme}://{address}"))
     }
 
+    /// The address of the network's door, if there is one.
+    pub fn network_address(&self) -> Option<SocketAddr> {
+        let (listener, _) = self.network.as_ref()?;
+        listener.local_addr().ok()
+    }
+
     /// Opens both: connections for a server, until nobody takes them any more.
     pub fn open(self) -> ReceiverStream<io::Result<Connection>> {
         let (to, connections) = mpsc::channel(16);

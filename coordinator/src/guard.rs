@@ -51,12 +51,7 @@ impl Guard {
 
 impl Interceptor for Guard {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let token = request
-            .metadata()
-            .get("authorization")
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.strip_prefix("Bearer "))
-            .unwrap_or_default();
+        let token = bearer(&request);
         let arrival = request.extensions().get::<Arc<Arrival>>();
         let door = arrival.map_or(Door::Network, |a| a.door);
         if self.knows(door, token) {
@@ -74,6 +69,58 @@ impl Interceptor for Guard {
              SWEEP_TOKEN",
         ))
     }
+}
+
+/// The token that lets administrators in, from the network's door alone. Not
+/// that of the workers: who computes need not be able to cancel.
+#[derive(Clone)]
+pub struct AdminGuard([u8; 32]);
+
+impl std::fmt::Debug for AdminGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AdminGuard(…)")
+    }
+}
+
+impl AdminGuard {
+    /// A guard that knows this token.
+    pub fn new(token: &str) -> Self {
+        Self(hash(token))
+    }
+
+    fn knows(&self, token: &str) -> bool {
+        bool::from(self.0.ct_eq(&hash(token)))
+    }
+}
+
+impl Interceptor for AdminGuard {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let token = bearer(&request);
+        let arrival = request.extensions().get::<Arc<Arrival>>();
+        if self.knows(token) {
+            if let Some(arrival) = arrival {
+                arrival.trust();
+            }
+            return Ok(request);
+        }
+        if let Some(arrival) = arrival {
+            arrival.distrust();
+            tracing::warn!(peer = %arrival.peer, "a call without the administration token was refused");
+        }
+        Err(Status::unauthenticated(
+            "no valid administration token; give it with --admin-token-file or SWEEP_ADMIN_TOKEN",
+        ))
+    }
+}
+
+/// The token that a call shows; empty if it shows none.
+fn bearer(request: &Request<()>) -> &str {
+    request
+        .metadata()
+        .get("authorization")
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

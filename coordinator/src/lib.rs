@@ -1,21 +1,29 @@
 //! The coordinator: plans sweeps, hands tasks to workers, keeps what they
 //! find. See ARCHITECTURE.md for the map.
 
+pub mod admin;
 pub mod at_rest;
 pub mod cli;
+pub mod client;
 pub mod compare;
 pub mod core;
 pub mod door;
 pub mod driver;
+pub mod explain;
 pub mod export;
+pub mod ground;
 pub mod guard;
+pub mod leadership;
 pub mod local;
 pub mod minima;
 pub mod progress;
 pub mod rpc;
 pub mod run;
+pub mod serve;
 pub mod store;
+pub mod submission;
 pub mod sweep;
+pub mod sweeps;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use common::protocol::SweepNumber;
+use common::summary::Summary;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::core::Core;
@@ -68,6 +69,23 @@ impl Moment {
             violations: count(&|v| v == common::summary::Verdict::Violation),
             worst_excess: counts.worst_excess,
         })
+    }
+}
+
+impl Moment {
+    /// Of a sweep that is over.
+    pub fn of_summary(summary: &Summary) -> Self {
+        let totals = &summary.totals;
+        Self {
+            planned: totals.planned,
+            recorded: totals.recorded,
+            failed: totals.failed,
+            leased: 0,
+            workers: 0,
+            certified: totals.verdicts.certified_minimum + totals.verdicts.violation,
+            violations: totals.verdicts.violation,
+            worst_excess: summary.overall.worst_excess.map(|x| x.0),
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! gRPC sessions to events and back; no decisions.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use common::ids::BlobId;
 use common::pb::{FieldError, LeaseEncoder, MESSAGE_LIMIT, hello_of, wire};
 use common::protocol::WorkerMessage;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::service::interceptor::InterceptedService;
@@ -28,23 +28,84 @@ const CHUNK: usize = 1 << 20;
 /// not read, and in the end cannot write.
 const AHEAD: u32 = 64;
 
+/// Header of a refusal with the address of the coordinator that leads, as
+/// `HOST:PORT`. Workers know it, too.
+const LEADER: &str = "sweep-leader";
+
+/// What a coordinator is to those who call: it leads, or knows who does.
+#[derive(Debug)]
+pub struct Stage<S> {
+    active: OnceLock<Active<S>>,
+    leads: watch::Sender<bool>,
+    leader: Mutex<Option<String>>,
+}
+
+/// What calls are passed on to.
+#[derive(Debug)]
+struct Active<S> {
+    handle: Handle,
+    store: Arc<S>,
+}
+
+impl<S> Default for Stage<S> {
+    fn default() -> Self {
+        Self {
+            active: OnceLock::new(),
+            leads: watch::Sender::new(false),
+            leader: Mutex::new(None),
+        }
+    }
+}
+
+impl<S> Stage<S> {
+    /// Names the leader to those who call.
+    pub fn follow(&self, leader: Option<String>) {
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
+    }
+
+    /// From now on calls are carried out.
+    pub fn lead(&self, handle: Handle, store: Arc<S>) {
+        // Who leads once leads to the end of the process.
+        let _ = self.active.set(Active { handle, store });
+        self.leads.send_replace(true);
+    }
+
+    /// Comes when this coordinator leads.
+    pub async fn leads(&self) {
+        // The sender is ours, so it is there.
+        let _ = self.leads.subscribe().wait_for(|leads| *leads).await;
+    }
+
+    fn active(&self) -> Result<&Active<S>, Status> {
+        self.active.get().ok_or_else(|| {
+            let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(leader) = leader.as_deref() else {
+                return Status::unavailable("this coordinator does not lead (yet)");
+            };
+            let mut status =
+                Status::unavailable(format!("this coordinator stands by; {leader} leads"));
+            if let Ok(value) = leader.parse() {
+                status.metadata_mut().insert(LEADER, value);
+            }
+            status
+        })
+    }
+}
+
 /// What workers call.
 #[derive(Debug)]
 pub struct Service<S> {
-    handle: Handle,
-    store: Arc<S>,
+    stage: Arc<Stage<S>>,
     last_session: AtomicU64,
 }
 
 /// The service for a server; the guard sees a call before its message is read.
 pub fn service<S: Store>(
-    handle: Handle,
-    store: Arc<S>,
+    stage: Arc<Stage<S>>,
     guard: Guard,
 ) -> InterceptedService<ClusterServer<Service<S>>, Guard> {
     let service = ClusterServer::new(Service {
-        handle,
-        store,
+        stage,
         last_session: AtomicU64::new(0),
     });
     let limited = service
@@ -65,11 +126,12 @@ impl<S: Store> Cluster for Service<S> {
         &self,
         request: Request<Streaming<wire::WorkerMessage>>,
     ) -> Result<Response<Messages>, Status> {
+        let active = self.stage.active()?;
         let number = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
         let session = SessionId(number);
         let (outgoing, messages) = mpsc::unbounded_channel();
         tokio::spawn(listen(
-            self.handle.clone(),
+            active.handle.clone(),
             session,
             outgoing,
             request.into_inner(),
@@ -87,7 +149,7 @@ impl<S: Store> Cluster for Service<S> {
         let sha256 = request.into_inner().sha256;
         let id = BlobId::try_from(sha256.as_ref())
             .map_err(|e| Status::invalid_argument(format!("sha256: {e}")))?;
-        let content = self.store.blob(id).await.map_err(|error| {
+        let content = self.stage.active()?.store.blob(id).await.map_err(|error| {
             tracing::error!(%error, "a content cannot be read");
             Status::unavailable("the store cannot be read at the moment")
         })?;

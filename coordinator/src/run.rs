@@ -6,26 +6,22 @@ use std::time::{Duration, Instant};
 
 use common::canon::NUMERICS_VERSION;
 use common::grid::Grid;
-use common::ids::{TaskId, to_hex};
-use common::record::Evidence;
 use common::summary::{CellVerdict, Summary};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::at_rest;
 use crate::cli::{FailOn, Settings, code, fail, print, table_style};
-use crate::core::{Config, Control, Core, Lookup, NewSweep, Notice, SweepState};
-use crate::door::{self, Doors};
+use crate::core::{Config, Control, Core, NewSweep, Notice, SweepState, TakeUp};
 use crate::driver::{self, Ended, Handle, Input};
 use crate::export::{self, Account};
-use crate::guard::Guard;
-use crate::local::{self, LocalWorkers};
+use crate::ground::Ground;
+use crate::local;
 use crate::progress::{Moment, Progress};
-use crate::rpc;
-use crate::store::{Identity, SqliteStore, Store, StoreError, StoredSweep};
+use crate::store::{Address, AnyStore, Store, StoreError, StoredSweep};
 use crate::submission;
-use crate::sweep::{DataTable, GridSweep, KeepMinima, sweep_id};
+use crate::sweep::{DataTable, GridSweep};
 use crate::table;
-use crate::workload::{PlannedWork, Workload};
 
 /// Time between two looks at the sweep for the display.
 const LOOK: Duration = Duration::from_millis(200);
@@ -66,46 +62,25 @@ pub(crate) fn store_failure(error: &StoreError) -> Failure {
 /// A sweep with everything that it runs on.
 struct Sweep {
     settings: Settings,
-    store: Arc<SqliteStore>,
+    ground: Ground,
     stored: StoredSweep,
     workload: GridSweep,
-    doors: Doors,
     began: Instant,
 }
 
 impl Sweep {
     async fn open(grid: Arc<Grid>, data: DataTable, settings: Settings) -> Result<Self, Failure> {
         let began = Instant::now();
-        if settings.local_workers > 0 {
-            local::program().map_err(|message| (code::BAD_INPUT, message))?;
-        }
-        let doors = Doors::bind(settings.listen, settings.tls.clone())
-            .await
-            .map_err(|message| (code::BAD_INPUT, message))?;
-        if settings.listen.is_some() && settings.token.is_none() {
-            return Err((
-                code::BAD_INPUT,
-                "remote workers need a token: put one of at least 16 characters into SWEEP_TOKEN \
-                 or a file for --token-file, here and at the workers"
-                    .to_owned(),
-            ));
-        }
-        let identity = Identity {
-            host: host_name(),
-            listen: settings.listen.map(|a| a.to_string()),
-            program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let store = SqliteStore::open(&settings.store, &identity).map_err(|e| store_failure(&e))?;
-        let stored = submission::add(&store, &grid, data.contents(), 0)
+        let ground = Ground::open(&settings).await?;
+        let stored = submission::add(ground.store.as_ref(), &grid, data.contents(), 0)
             .await
             .map_err(|e| store_failure(&e))?;
         let workload = GridSweep::new(grid, data, settings.minima);
         Ok(Self {
             settings,
-            store: Arc::new(store),
+            ground,
             stored,
             workload,
-            doors,
             began,
         })
     }
@@ -113,48 +88,26 @@ impl Sweep {
     async fn carry_out(self) -> u8 {
         let Self {
             settings,
-            store,
+            ground,
             stored,
             workload,
-            doors,
             began,
         } = self;
+        let store = Arc::clone(&ground.store);
         let (notices, inbox) = mpsc::unbounded_channel();
-        let config = Config {
-            numerics_version: NUMERICS_VERSION,
-            grace: if store.may_have_orphans() {
-                Config::default().lease
-            } else {
-                Duration::ZERO
-            },
-            ..Config::default()
-        };
-        let (handle, driver) = driver::start(config, Arc::clone(&store), notices);
-        let local_token = match random_token() {
-            Ok(token) => token,
-            Err(error) => return fail(code::INTERNAL, &error.to_string()),
-        };
-        let network_token = settings.token.as_ref().map(|t| t.0.as_str());
-        let guard = Guard::new(&local_token, network_token);
-        let local_url = match doors.local_url() {
-            Ok(url) => url,
-            Err(error) => return fail(code::INTERNAL, &error.to_string()),
-        };
-        let network_url = doors.network_url();
-        let server = serve(doors, handle.clone(), Arc::clone(&store), guard);
+        let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
+        ground.stage.lead(handle.clone(), Arc::clone(&store));
         let progress = Progress::new(settings.progress);
-        if let Some(url) = network_url {
-            progress.say(&format!("listening for workers: worker --connect {url}"));
-        }
         let (ended, end) = oneshot::channel();
         let new = NewSweep {
             number: stored.number,
             priority: stored.text.priority,
             paused: false,
+            take_up: TakeUp::Nothing,
             workload: Box::new(workload),
         };
         handle.send(Input::Sweep { new, ended });
-        let local = start_local(&settings, local_url, local_token);
+        let local = ground.start_local(&settings);
         let mut watch = Watch {
             handle: handle.clone(),
             stored: &stored,
@@ -162,7 +115,10 @@ impl Sweep {
             notices: inbox,
             local_given_up: false,
         };
-        let outcome = watch.until_the_end(end, local.as_ref()).await;
+        let outcome = tokio::select! {
+            outcome = watch.until_the_end(end, local.as_ref()) => outcome,
+            error = store.lost() => Outcome::StoreLost(error),
+        };
         let code = match outcome {
             Outcome::Ended(ended) => {
                 dismiss(&handle).await;
@@ -188,6 +144,14 @@ impl Sweep {
                     &format!("interrupted{how}; the same command continues"),
                 )
             }
+            Outcome::StoreLost(error) => {
+                if let Some(local) = local {
+                    local.stop().await;
+                }
+                watch.progress.finish();
+                let (code, message) = store_failure(&error);
+                fail(code, &message)
+            }
             Outcome::NoWorkers => {
                 watch.progress.finish();
                 fail(
@@ -197,7 +161,7 @@ impl Sweep {
                 )
             }
         };
-        server.abort();
+        ground.close();
         driver.abort();
         let _ = driver.await;
         code
@@ -209,6 +173,8 @@ enum Outcome {
     Ended(Ended),
     Interrupted,
     NoWorkers,
+    /// Another coordinator leads.
+    StoreLost(StoreError),
 }
 
 /// Shows a sweep until something ends it.
@@ -267,38 +233,8 @@ impl Watch<'_> {
     }
 
     fn tell(&self, notice: &Notice) {
-        match notice {
-            Notice::TaskFailed {
-                lease,
-                kind,
-                message,
-                again,
-            } => {
-                let then = if *again {
-                    "it is tried again"
-                } else {
-                    "it is set aside"
-                };
-                let kind = kind.name();
-                self.progress
-                    .say(&format!("{lease} failed ({kind}); {then}: {message}"));
-            }
-            Notice::Conflict { task, .. } => self.progress.say(&format!(
-                "ALARM: task {task} has two results with different bits; the first one counts"
-            )),
-            Notice::StoreFailing { error } => self.progress.say(&format!(
-                "the store takes no records, nothing is acknowledged until it does: {error}"
-            )),
-            Notice::StoreRecovered => self.progress.say("the store works again"),
-            Notice::WorkerLost { name, requeued } => self.progress.say(&format!(
-                "worker {name} is given up; {requeued} tasks go to others"
-            )),
-            Notice::WorkerDistrusted { name, .. } => self.progress.say(&format!(
-                "worker {name} fails at everything and gets no more tasks"
-            )),
-            Notice::WorkerJoined { .. }
-            | Notice::WorkerDetached { .. }
-            | Notice::ReportRefused { .. } => {}
+        if let Some(line) = line_of(notice) {
+            self.progress.say(&line);
         }
     }
 
@@ -331,6 +267,53 @@ impl Watch<'_> {
     }
 }
 
+/// A notice for people; `None` for those that only the log has.
+pub(crate) fn line_of(notice: &Notice) -> Option<String> {
+    Some(match notice {
+        Notice::TaskFailed {
+            lease,
+            kind,
+            message,
+            again,
+        } => {
+            let then = if *again {
+                "it is tried again"
+            } else {
+                "it is set aside"
+            };
+            format!("{lease} failed ({}); {then}: {message}", kind.name())
+        }
+        Notice::Conflict { task, .. } => {
+            format!("ALARM: task {task} has two results with different bits; the first one counts")
+        }
+        Notice::StoreFailing { error } => {
+            format!("the store takes no records, nothing is acknowledged until it does: {error}")
+        }
+        Notice::StoreRecovered => "the store works again".to_owned(),
+        Notice::WorkerLost { name, requeued } => {
+            format!("worker {name} is given up; {requeued} tasks go to others")
+        }
+        Notice::WorkerDistrusted { name, .. } => {
+            format!("worker {name} fails at everything and gets no more tasks")
+        }
+        Notice::WorkerJoined { .. }
+        | Notice::WorkerDetached { .. }
+        | Notice::ReportRefused { .. } => return None,
+    })
+}
+
+/// Comes when somebody wants the program to end.
+pub(crate) async fn interrupted() {
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt()).ok(),
+        signal(SignalKind::terminate()).ok(),
+    );
+    tokio::select! {
+        () = fires(&mut interrupt) => {}
+        () = fires(&mut terminate) => {}
+    }
+}
+
 pub(crate) async fn fires(signal: &mut Option<tokio::signal::unix::Signal>) {
     match signal {
         Some(signal) => {
@@ -357,47 +340,17 @@ async fn dismiss(handle: &Handle) {
     let _ = tokio::time::timeout(LEAVE, all_gone).await;
 }
 
-pub(crate) fn start_local(settings: &Settings, url: String, token: String) -> Option<local::Running> {
-    if settings.local_workers == 0 {
-        return None;
+/// How the scheduler works over a store.
+pub(crate) fn config<S: Store>(store: &S) -> Config {
+    Config {
+        numerics_version: NUMERICS_VERSION,
+        grace: if store.may_have_orphans() {
+            Config::default().lease
+        } else {
+            Duration::ZERO
+        },
+        ..Config::default()
     }
-    // It was looked for before the store was opened.
-    let program = local::program().ok()?;
-    Some(local::start(&LocalWorkers {
-        program,
-        url,
-        token,
-        count: settings.local_workers,
-    }))
-}
-
-fn serve(
-    doors: Doors,
-    handle: Handle,
-    store: Arc<SqliteStore>,
-    guard: Guard,
-) -> tokio::task::JoinHandle<()> {
-    let cluster = rpc::service(handle, store, guard);
-    tokio::spawn(async move {
-        let (reporter, health) = tonic_health::server::health_reporter();
-        reporter
-            .set_serving::<common::pb::wire::cluster_server::ClusterServer<rpc::Service<SqliteStore>>>()
-            .await;
-        let served = door::server()
-            .add_service(cluster)
-            .add_service(health)
-            .serve_with_incoming(doors.open())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the server for workers ended");
-        }
-    })
-}
-
-pub(crate) fn random_token() -> std::io::Result<String> {
-    let mut bytes = [0; 32];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(to_hex(&bytes))
 }
 
 pub(crate) fn host_name() -> String {
@@ -408,7 +361,7 @@ pub(crate) fn host_name() -> String {
 /// Summary, files, exit code.
 async fn conclude(
     settings: &Settings,
-    store: &SqliteStore,
+    store: &AnyStore,
     stored: &StoredSweep,
     ended: Ended,
     began: Instant,
@@ -445,8 +398,12 @@ async fn conclude(
     exit_code(&summary, settings.fail_on)
 }
 
-/// `<store>/<name>-<first digits of the identity>`.
-pub(crate) fn default_folder(store: &Path, stored: &StoredSweep) -> PathBuf {
+/// `<store>/<name>-<first digits of the identity>`; below `./sweeps` if the store is a database.
+pub(crate) fn default_folder(store: &Address, stored: &StoredSweep) -> PathBuf {
+    let store = match store {
+        Address::Directory(directory) => directory,
+        Address::Postgres(_) => Path::new("./sweeps"),
+    };
     let name: String = stored
         .text
         .name
@@ -479,107 +436,13 @@ fn exit_code(summary: &Summary, fail_on: FailOn) -> u8 {
     }
 }
 
-/// Tasks that are looked up at a time.
-const PAGE: usize = 2_000;
-
 /// `summary`: what a store at rest holds of a grid.
-pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Path) -> u8 {
-    match read_summary(grid, data, store).await {
+pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Address) -> u8 {
+    match at_rest::of_grid(grid, data, store).await {
         Ok(summary) => {
             print(&summary.to_json());
             code::DONE
         }
         Err((code, message)) => fail(code, &message),
     }
-}
-
-async fn read_summary(grid: Arc<Grid>, data: DataTable, folder: &Path) -> Result<Summary, Failure> {
-    if !folder.join("store.sqlite3").exists() {
-        let message = format!("{} holds no store", folder.display());
-        return Err((code::BAD_INPUT, message));
-    }
-    let identity = Identity {
-        host: host_name(),
-        listen: None,
-        program_version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    let store = SqliteStore::open(folder, &identity).map_err(|e| store_failure(&e))?;
-    let id = sweep_id(&grid);
-    let sweeps = store.sweeps().await.map_err(|e| store_failure(&e))?;
-    let Some(stored) = sweeps.into_iter().find(|s| s.text.id == id) else {
-        let message = format!("the store {} has no sweep of this grid", folder.display());
-        return Err((code::BAD_INPUT, message));
-    };
-    let mut workload = GridSweep::new(grid, data, KeepMinima::None);
-    let mut seen = std::collections::HashSet::new();
-    let mut duplicates = 0;
-    let (mut position, mut missing) = (0, 0);
-    loop {
-        let mut page: Vec<(u64, TaskId)> = Vec::new();
-        while position < workload.len() {
-            let planned = workload.task(position);
-            position += 1;
-            if !seen.insert(planned.id) {
-                duplicates += 1;
-                continue;
-            }
-            page.push((position - 1, planned.id));
-            if let PlannedWork::Run { baseline, .. } = planned.work
-                && seen.insert(baseline.into())
-            {
-                page.push((u64::MAX, baseline.into()));
-            }
-            if page.len() >= PAGE {
-                let page = std::mem::take(&mut page);
-                missing += fold_page(&store, &stored, &mut workload, page).await?;
-            }
-        }
-        missing += fold_page(&store, &stored, &mut workload, page).await?;
-        // A search decides its next round when everything before is settled, here as there.
-        if missing > 0 || !workload.next_round() {
-            break;
-        }
-    }
-    store.close().await.map_err(|e| store_failure(&e))?;
-    if stored.state == SweepState::Cancelled {
-        workload.cancel_rest();
-    }
-    Ok(workload.summary(duplicates))
-}
-
-/// Folds in what the store has of some tasks; baselines are those at `u64::MAX`. Returns how many
-/// are neither recorded nor set aside.
-async fn fold_page(
-    store: &SqliteStore,
-    stored: &StoredSweep,
-    workload: &mut GridSweep,
-    page: Vec<(u64, TaskId)>,
-) -> Result<u64, Failure> {
-    let lookup = Lookup {
-        sweep: stored.number,
-        tasks: page.iter().map(|(_, task)| *task).collect(),
-    };
-    let known = store.lookup(lookup).await.map_err(|e| store_failure(&e))?;
-    let results: std::collections::HashMap<TaskId, Evidence> = known
-        .results
-        .into_iter()
-        .map(|(task, opened)| (task, opened.evidence))
-        .collect();
-    let mut missing = 0;
-    for (position, task) in page {
-        match results.get(&task) {
-            Some(Evidence::Baseline(evidence)) if position == u64::MAX => {
-                workload.baseline_solved(common::ids::BaselineId(task.0), evidence);
-            }
-            Some(evidence) => {
-                workload.recorded(position, &task, evidence);
-            }
-            None if known.set_aside.contains(&task) && position != u64::MAX => {
-                let kind = common::protocol::FailureKind::Crash;
-                workload.set_aside(position, &task, kind);
-            }
-            None => missing += 1,
-        }
-    }
-    Ok(missing)
 }

@@ -1,23 +1,23 @@
 //! The sweeps of a standing coordinator: those it carries out, and what became
 //! of the others.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use common::grid::Grid;
+use common::ids::TaskId;
 use common::protocol::SweepNumber;
 use common::summary::Summary;
 use tokio::sync::oneshot;
 
 use crate::at_rest::{self, Kept};
-use crate::core::{Control, Core, Denied, Done, NewSweep, SweepState};
+use crate::core::{Control, Core, Denied, Done, NewSweep, SweepState, TakeUp, Whereabouts};
 use crate::driver::{Ended, Handle, Input};
 use crate::export::{self, Account};
 use crate::progress::Moment;
 use crate::run::{default_folder, host_name};
-use crate::store::{Store, StoreError, StoredSweep};
+use crate::store::{Address, Store, StoreError, StoredSweep};
 use crate::submission::{self, KeptError};
 use crate::sweep::{DataTable, GridSweep, KeepMinima};
 
@@ -38,32 +38,26 @@ enum Life {
     Over(Box<Moment>),
 }
 
-#[derive(Debug)]
-struct Entry {
-    stored: StoredSweep,
-    life: Life,
-}
-
 /// All sweeps of a store.
 #[derive(Debug)]
 pub struct Sweeps<S> {
     handle: Handle,
     store: Arc<S>,
-    /// Where results go: a folder for each sweep.
-    out: PathBuf,
+    /// Its address: results go to a folder for each sweep in it.
+    address: Address,
     keep: KeepMinima,
-    entries: Mutex<BTreeMap<SweepNumber, Entry>>,
+    lives: Mutex<BTreeMap<SweepNumber, Life>>,
 }
 
 impl<S: Store> Sweeps<S> {
     /// No sweep yet.
-    pub fn new(handle: Handle, store: Arc<S>, out: PathBuf, keep: KeepMinima) -> Arc<Self> {
+    pub fn new(handle: Handle, store: Arc<S>, address: Address, keep: KeepMinima) -> Arc<Self> {
         Arc::new(Self {
             handle,
             store,
-            out,
+            address,
             keep,
-            entries: Mutex::new(BTreeMap::new()),
+            lives: Mutex::new(BTreeMap::new()),
         })
     }
 
@@ -77,9 +71,9 @@ impl<S: Store> Sweeps<S> {
         &self.handle
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<SweepNumber, Entry>> {
+    fn lives(&self) -> std::sync::MutexGuard<'_, BTreeMap<SweepNumber, Life>> {
         // No panic elsewhere can leave the map half changed.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Carries on with every sweep of the store that is not over; returns how
@@ -95,7 +89,7 @@ impl<S: Store> Sweeps<S> {
             }
             match submission::reopen(self.store.as_ref(), &stored).await {
                 Ok((grid, data)) => {
-                    self.carry_out(stored, grid, data);
+                    self.carry_out(stored, grid, data, TakeUp::Nothing);
                     carried += 1;
                 }
                 Err(KeptError::Store(error)) => return Err(error),
@@ -121,10 +115,10 @@ impl<S: Store> Sweeps<S> {
         let carried = self
             .entries()
             .get(&number)
-            .is_some_and(|e| matches!(e.life, Life::Carried));
+            .is_some_and(|life| matches!(life, Life::Carried));
         if !carried {
             let again = stored.state == SweepState::Cancelled;
-            self.carry_out(stored.clone(), Arc::new(grid), data);
+            self.carry_out(stored.clone(), Arc::new(grid), data, TakeUp::Nothing);
             if again {
                 // Lost only with the driver, at the end of the process.
                 let _ = self.handle.control(Control::Resume(number)).await;
@@ -133,7 +127,13 @@ impl<S: Store> Sweeps<S> {
         Ok(stored)
     }
 
-    fn carry_out(self: &Arc<Self>, stored: StoredSweep, grid: Arc<Grid>, data: DataTable) {
+    fn carry_out(
+        self: &Arc<Self>,
+        stored: StoredSweep,
+        grid: Arc<Grid>,
+        data: DataTable,
+        take_up: TakeUp,
+    ) {
         let number = stored.number;
         let workload = GridSweep::new(grid, data, self.keep);
         let (ended, end) = oneshot::channel();
@@ -141,15 +141,10 @@ impl<S: Store> Sweeps<S> {
             number,
             priority: stored.text.priority,
             paused: stored.state == SweepState::Paused,
+            take_up,
             workload: Box::new(workload),
         };
-        self.entries().insert(
-            number,
-            Entry {
-                stored: stored.clone(),
-                life: Life::Carried,
-            },
-        );
+        self.lives().insert(number, Life::Carried);
         self.handle.send(Input::Sweep { new, ended });
         let sweeps = Arc::clone(self);
         let began = Instant::now();
@@ -177,20 +172,14 @@ impl<S: Store> Sweeps<S> {
             seconds: began.elapsed().as_secs_f64(),
             finished: ended.state == SweepState::Finished,
         };
-        let folder = default_folder(&self.out, &stored);
+        let folder = default_folder(&self.address, &stored);
         let store = self.store.as_ref();
         match export::write_all(&folder, store, &stored, &workload, &summary, &account).await {
             Ok(()) => tracing::info!(folder = %folder.display(), "a sweep is over"),
             Err(error) => tracing::error!(%error, "the results of a sweep cannot be written"),
         }
         let moment = Box::new(Moment::of_summary(&summary));
-        self.entries().insert(
-            stored.number,
-            Entry {
-                stored,
-                life: Life::Over(moment),
-            },
-        );
+        self.lives().insert(stored.number, Life::Over(moment));
     }
 
     /// Every sweep, in the order of their numbers.
@@ -229,7 +218,7 @@ impl<S: Store> Sweeps<S> {
             stored.text.priority = priority;
             return Seen { stored, moment };
         }
-        let over = self.entries().get(&number).map(|e| e.life.clone());
+        let over = self.lives().get(&number).cloned();
         let moment = match over {
             Some(Life::Over(moment)) => *moment,
             // Over before this process began, or just ending.
@@ -246,7 +235,10 @@ impl<S: Store> Sweeps<S> {
         let live = self.handle.look(move |core: &Core| {
             let status = core.status();
             let own = status.sweeps.iter().find(|s| s.number == number)?;
-            let grid = core.workload(number)?.as_any().downcast_ref::<GridSweep>()?;
+            let grid = core
+                .workload(number)?
+                .as_any()
+                .downcast_ref::<GridSweep>()?;
             Some(grid.summary(own.duplicates))
         });
         if let Some(Some(summary)) = live.await {
@@ -276,25 +268,34 @@ impl<S: Store> Sweeps<S> {
         Ok(Some(Kept { stored, grid, data }))
     }
 
+    /// Where those of these tasks are that are live.
+    pub async fn whereabouts(&self, tasks: Vec<TaskId>) -> HashMap<TaskId, Whereabouts> {
+        let look = move |core: &Core| {
+            let at = |task: TaskId| Some((task, core.whereabouts(&task)?));
+            tasks.into_iter().filter_map(at).collect()
+        };
+        self.handle.look(look).await.unwrap_or_default()
+    }
+
     /// Changes a sweep. Trying tasks of a sweep again that is over carries it
     /// out again.
     ///
     /// # Errors
     /// What the scheduler says, as text for people.
     pub async fn change(self: &Arc<Self>, control: Control) -> Result<Done, String> {
-        if let Control::Retry(number, _) = &control {
+        if let Control::Retry(number, tasks) = &control {
             let number = *number;
-            let carried = |core: &Core| core.workload(number).is_some();
-            if self.handle.look(carried).await == Some(false)
+            let over = move |core: &Core| core.workload(number).is_none();
+            if self.handle.look(over).await == Some(true)
                 && let Some(kept) = self.kept(number).await?
             {
-                return self.retry_over(kept, control).await;
+                let take_up = match tasks {
+                    None => TakeUp::All,
+                    Some(tasks) => TakeUp::These(tasks.iter().copied().collect()),
+                };
+                return self.retry_over(kept, take_up).await;
             }
         }
-        self.control(control).await
-    }
-
-    async fn control(&self, control: Control) -> Result<Done, String> {
         match self.handle.control(control).await {
             Some(Ok(done)) => Ok(done),
             Some(Err(denied)) => Err(denied.to_string()),
@@ -302,27 +303,23 @@ impl<S: Store> Sweeps<S> {
         }
     }
 
-    async fn retry_over(
-        self: &Arc<Self>,
-        kept: Kept,
-        control: Control,
-    ) -> Result<Done, String> {
+    async fn retry_over(self: &Arc<Self>, kept: Kept, take_up: TakeUp) -> Result<Done, String> {
+        let number = kept.stored.number;
         if kept.stored.state == SweepState::Cancelled {
-            return Err(Denied::Cancelled(kept.stored.number).to_string());
+            return Err(Denied::Cancelled(number).to_string());
         }
-        let Control::Retry(number, tasks) = control else {
-            return self.control(control).await;
-        };
-        let records = at_rest::forget(self.store.as_ref(), number, tasks).await?;
-        if records.is_empty() {
-            return Ok(Done { tasks: 0 });
+        let failures = self.store.failures(number).await;
+        let failures = failures.map_err(|e| e.to_string())?;
+        let taken: BTreeSet<TaskId> = (failures.iter())
+            .filter(|f| f.set_aside && take_up.takes(&f.task))
+            .map(|f| f.task)
+            .collect();
+        let tasks = taken.len() as u64;
+        if tasks > 0 {
+            let mut stored = kept.stored;
+            stored.state = SweepState::Running;
+            self.carry_out(stored, kept.grid, kept.data, TakeUp::These(taken));
         }
-        let mut stored = kept.stored;
-        // Paused until the failures are forgotten, so that the walk does not meet them first.
-        stored.state = SweepState::Running;
-        let tasks = records.len() as u64;
-        self.handle.persist_taken_up_again(number, records).await?;
-        self.carry_out(stored, kept.grid, kept.data);
         Ok(Done { tasks })
     }
 }

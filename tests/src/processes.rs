@@ -148,6 +148,17 @@ impl RunningSweep {
     pub fn finish(mut self) -> ExitStatus {
         wait(&mut self.child)
     }
+
+    /// Waits for its end; also all that it has said on standard error.
+    ///
+    /// # Panics
+    /// If it hangs.
+    pub fn finish_with_words(mut self) -> (ExitStatus, Vec<String>) {
+        let status = wait(&mut self.child);
+        let mut said = std::mem::take(&mut self.said);
+        said.extend(self.lines.iter());
+        (status, said)
+    }
 }
 
 impl Drop for RunningSweep {

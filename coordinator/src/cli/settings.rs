@@ -8,6 +8,7 @@ use clap::Args;
 use config::{Config, Map, Source, Value, ValueKind};
 
 use crate::progress::Display;
+use crate::store::Address;
 use crate::sweep::KeepMinima;
 use crate::tls::{Files, Tls};
 
@@ -26,8 +27,8 @@ pub enum FailOn {
 pub struct Settings {
     /// Where workers connect; a free port of the loopback interface if `None`.
     pub listen: Option<SocketAddr>,
-    /// Folder of the store.
-    pub store: PathBuf,
+    /// The store: a folder or a database.
+    pub store: Address,
     /// Folder of the results; below the store if `None`.
     pub out: Option<PathBuf>,
     /// Local worker processes.
@@ -40,6 +41,8 @@ pub struct Settings {
     pub fail_on: FailOn,
     /// A token that lets remote workers join.
     pub token: Option<Secret>,
+    /// A token that lets administrators in.
+    pub admin_token: Option<Secret>,
     /// TLS for `listen`; plain text if `None`.
     pub tls: Option<Arc<Tls>>,
     /// What is allowed and should not be, for people.
@@ -62,8 +65,9 @@ pub(super) struct Flags {
     /// Where workers connect [default: a free port on loopback]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Folder of the store: results, and what is needed to continue [default: ./sweeps]
-    #[arg(long, value_name = "DIR")]
+    /// The store, results and what is needed to continue: a folder, or postgres://USER@HOST/NAME
+    /// for a database that standbys share [default: ./sweeps]
+    #[arg(long, value_name = "STORE")]
     store: Option<String>,
     /// Folder of the results [default: a folder of the sweep's name in the store]
     #[arg(long, value_name = "DIR")]
@@ -83,6 +87,9 @@ pub(super) struct Flags {
     /// File with the token that lets remote workers join
     #[arg(long, value_name = "FILE")]
     token_file: Option<String>,
+    /// File with the token that lets administrators in (`serve`)
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<String>,
     /// Numeric level of the results; this version has one, fma64-1
     #[arg(long, value_name = "LEVEL")]
     cpu_level: Option<String>,
@@ -104,7 +111,7 @@ pub(super) struct Flags {
 }
 
 /// Name and default of each setting.
-const KEYS: [(&str, &str); 13] = [
+const KEYS: [(&str, &str); 14] = [
     ("listen", ""),
     ("store", "./sweeps"),
     ("out", ""),
@@ -113,6 +120,7 @@ const KEYS: [(&str, &str); 13] = [
     ("progress", "auto"),
     ("fail_on", ""),
     ("token_file", ""),
+    ("admin_token_file", ""),
     ("tls_cert", ""),
     ("tls_key", ""),
     ("tls_client_ca", ""),
@@ -131,6 +139,7 @@ impl Flags {
             "progress" => self.progress.clone(),
             "fail_on" => self.fail_on.clone(),
             "token_file" => self.token_file.clone(),
+            "admin_token_file" => self.admin_token_file.clone(),
             "tls_cert" => self.tls_cert.clone(),
             "tls_key" => self.tls_key.clone(),
             "tls_client_ca" => self.tls_client_ca.clone(),
@@ -292,6 +301,12 @@ pub(super) fn resolve(flags: &Flags) -> Result<Resolved, String> {
         origins.push((key, value, origin));
     }
     let settings = check(&origins)?;
+    for (key, value, _) in &mut origins {
+        if *key == "store" {
+            // Without the password that may stand in it.
+            *value = settings.store.to_string();
+        }
+    }
     Ok(Resolved { settings, origins })
 }
 
@@ -401,43 +416,76 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
             "no numeric level of this version; it has one, fma64-1",
         );
     }
-    let token = match text("token_file") {
-        "" => std::env::var("SWEEP_TOKEN").ok(),
-        path => match common::secret::read(Path::new(path)) {
-            Ok(token) => {
-                let own = rustix::process::geteuid().as_raw();
-                warnings.extend(common::secret::exposed(Path::new(path), own));
-                Some(token)
-            }
-            Err(error) => {
-                wrong("token_file", &format!("no file that can be read: {error}"));
-                None
-            }
-        },
-    };
-    let token = token.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
-    if let Some(token) = &token {
+    let mut secret = |key: &str, variable: &str| -> Option<Secret> {
+        let token = match text(key) {
+            "" => std::env::var(variable).ok()?,
+            path => match common::secret::read(Path::new(path)) {
+                Ok(token) => {
+                    let own = rustix::process::geteuid().as_raw();
+                    warnings.extend(common::secret::exposed(Path::new(path), own));
+                    token
+                }
+                Err(error) => {
+                    wrong(key, &format!("no file that can be read: {error}"));
+                    return None;
+                }
+            },
+        };
+        let token = token.trim();
+        if token.is_empty() {
+            return None;
+        }
         if token.len() < 16 {
-            mistakes.push("error: the token is shorter than 16 characters".to_owned());
+            unusable.push(format!(
+                "error: {variable}: the token is shorter than 16 characters"
+            ));
         }
         // Anything else would never arrive: it travels in a header.
         if !token.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
-            mistakes.push("error: the token has characters that no header may have".to_owned());
+            let text = "the token has characters that no header may have";
+            unusable.push(format!("error: {variable}: {text}"));
         }
+        Some(Secret(token.to_owned()))
+    };
+    let token = secret("token_file", "SWEEP_TOKEN");
+    let admin_token = secret("admin_token_file", "SWEEP_ADMIN_TOKEN");
+    if let (Some(one), Some(other)) = (&token, &admin_token)
+        && one.0 == other.0
+    {
+        unusable.push(
+            "error: the administration's token is the workers': give it another one".to_owned(),
+        );
     }
     mistakes.extend(unusable);
-    if !mistakes.is_empty() {
-        return Err(mistakes.join("\n"));
+    let store = text("store").parse::<Address>();
+    let from = origins.iter().find(|o| o.0 == "store").map_or("", |o| &o.2);
+    match &store {
+        // The value may contain a password, so it is not repeated.
+        Err(error) => mistakes.push(format!("error: {from}: {error}")),
+        Ok(Address::Postgres(url)) if url.has_password() && from == "--store" => {
+            mistakes.push(
+                "error: --store: a password in an argument is seen by everybody on this machine; \
+                 put the address into SWEEP_STORE or the file of --config, or the password into \
+                 PGPASSWORD or a password file (~/.pgpass)"
+                    .to_owned(),
+            );
+        }
+        Ok(_) => {}
     }
+    let store = match store {
+        Ok(store) if mistakes.is_empty() => store,
+        _ => return Err(mistakes.join("\n")),
+    };
     Ok(Settings {
         listen,
-        store: text("store").into(),
+        store,
         out: (!text("out").is_empty()).then(|| text("out").into()),
         local_workers,
         minima,
         progress: progress.unwrap_or_default(),
         fail_on,
-        token: token.map(Secret),
+        token,
+        admin_token,
         tls: tls.map(Arc::new),
         warnings,
     })

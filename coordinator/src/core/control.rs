@@ -1,12 +1,13 @@
 //! Requests: sweeps come, are paused, resumed, cancelled, retried; the
 //! coordinator stops.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::ids::{BaselineId, TaskId};
 use common::protocol::{CoordinatorMessage, LeaseId, SweepNumber};
 
-use super::event::{Control, Denied, Done, Effect, NewSweep};
+use super::event::{Control, Denied, Done, Effect, NewSweep, TakeUp};
 use super::journal::{Record, SweepState};
 use super::sweep::{Ahead, NeedState, Sweep};
 use super::task::{State, TaskIdx};
@@ -16,9 +17,19 @@ impl Core {
     pub(super) fn on_sweep(&mut self, new: NewSweep) {
         // The driver numbers sweeps from the store, so a number that is taken
         // is the same sweep submitted twice: it goes on as it is.
-        self.sweeps
-            .entry(new.number)
-            .or_insert_with(|| Sweep::new(new));
+        let Entry::Vacant(place) = self.sweeps.entry(new.number) else {
+            return;
+        };
+        let sweep = place.insert(Sweep::new(new));
+        if sweep.take_up != TakeUp::Nothing {
+            // It was over; from now on a restart carries it on.
+            self.journal.push(Record::Sweep {
+                sweep: sweep.number,
+                state: sweep.state,
+                priority: sweep.priority,
+            });
+            sweep.last_ticket = self.journal.next();
+        }
     }
 
     pub(super) fn on_control(&mut self, request: u64, control: Control) {

@@ -114,8 +114,33 @@ pub struct NewSweep {
     pub priority: i32,
     /// Begins paused.
     pub paused: bool,
+    /// Which of the tasks that the store has set aside are tried again.
+    pub take_up: TakeUp,
     /// Its tasks.
     pub workload: Box<dyn Workload>,
+}
+
+/// Tasks that were set aside in an earlier life of a sweep.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TakeUp {
+    /// They stay set aside.
+    #[default]
+    Nothing,
+    /// All are tried again.
+    All,
+    /// These are.
+    These(std::collections::BTreeSet<TaskId>),
+}
+
+impl TakeUp {
+    /// Whether a task is tried again.
+    pub fn takes(&self, task: &TaskId) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::These(tasks) => tasks.contains(task),
+        }
+    }
 }
 
 /// A request about what is going on.

@@ -51,13 +51,13 @@ use common::protocol::{CoordinatorMessage, LeaseId, Receipt, SweepNumber};
 pub use config::Config;
 pub use event::{
     CloseReason, Control, Denied, Done, Effect, Event, Incoming, IncomingOutcome, NewSweep, Notice,
-    Refusal, SessionId,
+    Refusal, SessionId, TakeUp,
 };
 pub use journal::{
     AlreadyThere, Exception, KeptTheta, Known, Lookup, Opened, Record, SweepState, Ticket,
 };
 pub use retry::{PastFailure, RetryLimits};
-pub use status::{Status, SweepStatus, WorkerStatus};
+pub use status::{Status, SweepStatus, Whereabouts, WorkerStatus};
 pub use time::Timestamp;
 
 use journal::Journal;

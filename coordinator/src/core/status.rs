@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::ids::WorkerId;
+use common::ids::{TaskId, WorkerId};
 use common::protocol::{Profile, SweepNumber};
 
 use super::Core;
 use super::journal::SweepState;
+use super::task::State;
 
 /// What is going on.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +71,63 @@ pub struct WorkerStatus {
     pub memory: u64,
 }
 
+/// Where a task is that is neither recorded nor set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// It may be handed out.
+    Ready,
+    /// It failed and is tried again after a pause.
+    Delayed,
+    /// Its baseline is not solved.
+    Waiting,
+    /// A worker has it.
+    Leased {
+        /// The worker's name.
+        worker: String,
+        /// Whether the worker has begun.
+        running: bool,
+    },
+    /// Its result is on its way to the store.
+    Recording,
+}
+
+impl std::fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ready => f.write_str("ready for the next worker"),
+            Self::Delayed => f.write_str("failed, and tried again after a pause"),
+            Self::Waiting => f.write_str("waits for its baseline"),
+            Self::Leased {
+                worker,
+                running: true,
+            } => write!(f, "computed by {worker}"),
+            Self::Leased {
+                worker,
+                running: false,
+            } => write!(f, "in the queue of {worker}"),
+            Self::Recording => f.write_str("computed, and on its way to the store"),
+        }
+    }
+}
+
 impl Core {
+    /// Where a live task is; `None` for one that is not met yet, or over.
+    pub fn whereabouts(&self, id: &TaskId) -> Option<Whereabouts> {
+        let task = &self.tasks[self.tasks.find(id)?];
+        Some(match &task.state {
+            State::Ready => Whereabouts::Ready,
+            State::Delayed { .. } => Whereabouts::Delayed,
+            State::Waiting => Whereabouts::Waiting,
+            State::Leased(grant) => Whereabouts::Leased {
+                worker: (self.workers.get(&grant.worker))
+                    .map(|w| w.profile.name.clone())
+                    .unwrap_or_default(),
+                running: grant.running,
+            },
+            State::Recording { .. } => Whereabouts::Recording,
+        })
+    }
+
     /// What is going on.
     pub fn status(&self) -> Status {
         let sweeps = self.sweeps.values().map(|sweep| {

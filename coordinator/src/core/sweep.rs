@@ -11,7 +11,7 @@ use std::sync::Arc;
 use common::ids::{BaselineId, IdMap, TaskId};
 use common::protocol::{CellText, FailureKind, Place, SolvedBaseline, SweepNumber};
 
-use super::event::{Checkpoint, NewSweep};
+use super::event::{Checkpoint, NewSweep, TakeUp};
 use super::journal::{SweepState, Ticket};
 use super::retry::PastFailure;
 use super::task::{Kind, TaskIdx};
@@ -23,6 +23,7 @@ pub(super) struct Sweep {
     pub(super) priority: i32,
     pub(super) state: SweepState,
     pub(super) workload: Box<dyn Workload>,
+    pub(super) take_up: TakeUp,
     /// Positions below have been walked.
     pub(super) walked: u64,
     /// Positions whose task came alive before the walk met them: a worker
@@ -153,6 +154,7 @@ impl Sweep {
                 SweepState::Running
             },
             workload: new.workload,
+            take_up: new.take_up,
             walked: 0,
             adopted: BTreeSet::new(),
             n_lookups: 0,

@@ -138,7 +138,7 @@ impl Core {
         })
     }
 
-    pub(super) fn on_found(&mut self, ticket: Ticket, known: Known) {
+    pub(super) fn on_found(&mut self, ticket: Ticket, mut known: Known) {
         // An answer to a question that was withdrawn, or a second answer.
         let Some(pending) = self.lookups.remove(&ticket) else {
             return;
@@ -152,13 +152,23 @@ impl Core {
         if !sweep.is_active() {
             return;
         }
+        let (again, set_aside): (Vec<TaskId>, Vec<TaskId>) =
+            (known.set_aside.iter()).partition(|id| sweep.take_up.takes(id));
+        if !again.is_empty() {
+            known.failures.retain(|(id, _)| !again.contains(id));
+            self.journal.push(Record::TakenUpAgain {
+                sweep: number,
+                tasks: again,
+            });
+            sweep.last_ticket = self.journal.next();
+        }
         for (id, failure) in known.failures {
             sweep.histories.entry(id).or_default().push(failure);
         }
         for (id, state, evaluations) in known.checkpoints {
             sweep.checkpoints.insert(id, (state, evaluations));
         }
-        let set_aside: IdSet<TaskId> = known.set_aside.into_iter().collect();
+        let set_aside: IdSet<TaskId> = set_aside.into_iter().collect();
         let results: IdMap<TaskId, Opened> = known.results.into_iter().collect();
         for baseline in pending.baselines {
             self.meet_baseline(number, baseline, &results, &set_aside);

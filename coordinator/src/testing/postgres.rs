@@ -68,7 +68,10 @@ impl PostgresServer {
     /// If they are missing and [`REQUIRE`] is set, or do not work.
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<PostgresServer>> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(&[])).as_ref()
+        // No test of it cuts the power.
+        SHARED
+            .get_or_init(|| Self::start(&["fsync = off"]))
+            .as_ref()
     }
 
     /// A server of a test's own, with lines for its configuration.
@@ -160,6 +163,24 @@ impl PostgresServer {
         self.control(&["start", "--log"], Some(&self.folder.join("log")));
     }
 
+    /// Lets it run again if it has stopped by itself; what came of it.
+    pub fn try_go(&self) -> String {
+        let mut command = self.programs.command("pg_ctl");
+        command.args(["--wait", "--silent", "--pgdata"]);
+        command
+            .arg(self.folder.join("data"))
+            .args(["start", "--log"]);
+        command.arg(self.folder.join("log")).current_dir("/");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        match command.status() {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// Stops it: `fast` ends all sessions, `immediate` is a crash.
     ///
     /// # Panics
@@ -183,10 +204,7 @@ impl PostgresServer {
     pub fn database(&self) -> String {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{number}");
-        self.sql(
-            "postgres",
-            &format!("CREATE DATABASE {name} STRATEGY file_copy"),
-        );
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
         self.url(&name)
     }
 

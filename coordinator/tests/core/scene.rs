@@ -154,6 +154,7 @@ impl Scene {
             number,
             priority,
             paused: false,
+            take_up: TakeUp::Nothing,
             workload,
         }));
     }

@@ -1,7 +1,9 @@
-//! The store's contract, and what is special about the SQLite file.
+//! The store's contract on both kinds, what is special about each, and disks that fail.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod contract;
+mod disk;
+mod postgres;
 mod records;
 mod sqlite;

@@ -271,6 +271,7 @@ impl World {
                 number,
                 priority: 0,
                 paused: false,
+                take_up: TakeUp::Nothing,
                 workload,
             }));
         }

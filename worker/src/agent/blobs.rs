@@ -1,6 +1,6 @@
 //! Files by their SHA-256, fetched once from the coordinator.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 
 use common::ids::{BlobId, to_hex};
 use common::pb::wire;
@@ -20,7 +20,8 @@ const TRIES: u32 = 16;
 
 #[derive(Clone, Debug)]
 pub(super) struct Fetcher {
-    client: Client,
+    /// Of the coordinator that leads.
+    client: Arc<Lock<Client>>,
     folder: BlobFolder,
     /// One download at a time, so that no file is fetched twice. Holds the
     /// state of the random pauses.
@@ -37,10 +38,20 @@ enum Trouble {
 impl Fetcher {
     pub(super) fn new(client: Client, folder: BlobFolder, seed: u64) -> Self {
         Self {
-            client,
+            client: Arc::new(Lock::new(client)),
             folder,
             turn: Arc::new(Mutex::new(seed)),
         }
+    }
+
+    /// Fetches from another coordinator from now on.
+    pub(super) fn follow(&self, client: Client) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    fn client(&self) -> Client {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.clone()
     }
 
     /// Makes a file lie in the folder.
@@ -75,7 +86,7 @@ impl Fetcher {
         let request = wire::FetchBlobRequest {
             sha256: id.0.to_vec().into(),
         };
-        let mut client = self.client.0.clone();
+        let mut client = self.client().0;
         let answer = client
             .fetch_blob(request)
             .await

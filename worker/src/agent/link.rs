@@ -24,6 +24,12 @@ use crate::session::{Disconnect, Event};
 /// not read, and is left.
 const OUTBOX: usize = 1024;
 
+/// Header of a refusal with the address of the coordinator that leads, as
+/// `HOST:PORT`. Coordinators know it, too.
+const LEADER: &str = "sweep-leader";
+/// Bytes of a host's name and a port.
+const LONGEST_ADDRESS: usize = 260;
+
 /// Puts the token into every call.
 #[derive(Clone, Default)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
@@ -204,6 +210,14 @@ fn ended(status: &Status) -> Disconnect {
         "" => status.code().description().to_owned(),
         message => message.to_owned(),
     };
+    let leader = status.metadata().get(LEADER);
+    let leader = leader.and_then(|leader| leader.to_str().ok());
+    if let Some(leader) = leader.filter(|leader| leader.len() <= LONGEST_ADDRESS)
+        && status.code() == Code::Unavailable
+    {
+        let leader = leader.to_owned();
+        return Disconnect::Elsewhere { leader, why };
+    }
     match status.code() {
         Code::Unauthenticated
         | Code::PermissionDenied
@@ -250,6 +264,21 @@ mod tests {
                 Disconnect::Retry("no".into())
             );
         }
+    }
+
+    #[test]
+    fn a_standby_that_names_the_leader_is_understood() {
+        let mut status = Status::unavailable("no");
+        status
+            .metadata_mut()
+            .insert(LEADER, "b:7070".parse().unwrap());
+        let (leader, why) = ("b:7070".into(), "no".into());
+        assert_eq!(ended(&status), Disconnect::Elsewhere { leader, why });
+        let mut status = Status::unauthenticated("no");
+        status
+            .metadata_mut()
+            .insert(LEADER, "b:7070".parse().unwrap());
+        assert_eq!(ended(&status), Disconnect::Refused("no".into()));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod blobs;
 mod connect;
 mod link;
 mod process;
+mod route;
 mod trouble;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ pub use connect::Target;
 pub use link::Bearer;
 use link::{Client, Link};
 use process::{SlotProcess, Spawner};
+pub use route::Route;
 
 /// Time between two ticks of the session.
 const TICK: Duration = Duration::from_millis(20);
@@ -44,8 +46,8 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// Settings of an agent.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the coordinator is.
-    pub target: Target,
+    /// Where coordinators are.
+    pub route: Route<Target>,
     /// What every call carries.
     pub bearer: Bearer,
     /// Who the worker is.
@@ -93,7 +95,11 @@ pub async fn run(config: Config, wishes: Wishes) -> End {
 }
 
 struct Agent {
+    route: Route<Target>,
+    /// Where the last connection goes.
     target: Target,
+    /// Where files come from.
+    source: Target,
     bearer: Bearer,
     session: Session,
     began: Instant,
@@ -118,7 +124,8 @@ impl Agent {
         let (inbox, events) = mpsc::channel(INBOX);
         let profile = &config.session.profile;
         // A channel of its own: a large download must not hold up heartbeats.
-        let files = Client::new(config.target.connect_lazily(), config.bearer.clone());
+        let target = config.route.target();
+        let files = Client::new(target.connect_lazily(), config.bearer.clone());
         let slots = (0..profile.slots).map(|_| None).collect();
         let spawner = Spawner {
             program: config.program,
@@ -127,7 +134,9 @@ impl Agent {
             memory: profile.memory_per_slot,
         };
         Self {
-            target: config.target,
+            route: config.route,
+            source: target.clone(),
+            target,
             bearer: config.bearer,
             began: Instant::now(),
             fetcher: Fetcher::new(files, config.blobs, config.session.seed),
@@ -215,15 +224,20 @@ impl Agent {
         match event {
             Event::Disconnected(Disconnect::Retry(why)) => {
                 self.link = None;
-                if *why != self.complaint {
-                    tracing::warn!(%why, "no connection to the coordinator, trying again");
-                    self.complaint.clone_from(why);
-                }
+                self.route.failed();
+                self.complain(why);
+            }
+            Event::Disconnected(Disconnect::Elsewhere { leader, why }) => {
+                self.link = None;
+                self.route.follow(leader);
+                self.complain(why);
             }
             Event::Disconnected(Disconnect::Refused(_)) => self.link = None,
             Event::Message(common::protocol::CoordinatorMessage::Welcome(welcome)) => {
                 self.complaint.clear();
                 self.welcomed = true;
+                self.route.welcomed();
+                self.fetch_from_here();
                 tracing::info!(epoch = welcome.epoch, "welcomed by the coordinator");
             }
             Event::SlotDied {
@@ -246,10 +260,28 @@ impl Agent {
         }
     }
 
+    fn complain(&mut self, why: &str) {
+        if *why != *self.complaint {
+            tracing::warn!(%why, "no connection to the coordinator, trying again");
+            why.clone_into(&mut self.complaint);
+        }
+    }
+
+    /// Has files come from the coordinator that has just welcomed this worker.
+    fn fetch_from_here(&mut self) {
+        let at = |target: &Target| (target.host.clone(), target.port);
+        if at(&self.target) != at(&self.source) {
+            self.source = self.target.clone();
+            let client = Client::new(self.source.connect_lazily(), self.bearer.clone());
+            self.fetcher.follow(client);
+        }
+    }
+
     fn carry_out(&mut self, effect: Effect) -> Option<Exit> {
         match effect {
             Effect::Connect => {
                 self.born += 1;
+                self.target = self.route.target();
                 let (target, bearer) = (self.target.clone(), self.bearer.clone());
                 let inbox = self.inbox.clone();
                 let link = Link::open(self.born, target, bearer, self.welcomed, inbox);
@@ -264,6 +296,7 @@ impl Agent {
                 }
             }
             Effect::Disconnect => {
+                self.route.failed();
                 if let Some(link) = self.link.take() {
                     tokio::spawn(link.close(FLUSH));
                 }

@@ -17,7 +17,7 @@ use super::args::JoinArgs;
 use super::endpoint::target;
 use super::settings::{LogFormat, Settings, SettingsError, resolve};
 use super::{BadInput, Status};
-use crate::agent::{self, Bearer, End, Wishes};
+use crate::agent::{self, Bearer, End, Route, Target, Wishes};
 use crate::files::BlobFolder;
 use crate::session::{self, Exit};
 use crate::slot::VERSION;
@@ -41,10 +41,7 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         let message = "where is the coordinator? give `--connect URL`, or a command (`--help`)";
         return Err(BadInput(message.to_owned()).into());
     };
-    let (target, exposed) = target(url, &settings)?;
-    if exposed {
-        tracing::warn!(%url, "--insecure: whoever can listen on the way reads the token and every result");
-    }
+    let route = route(url, &settings)?;
     for file in [&settings.token_file, &settings.key_file]
         .into_iter()
         .flatten()
@@ -66,7 +63,7 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         .tempdir()
         .context("cannot make a folder for files")?;
     let config = agent::Config {
-        target,
+        route,
         bearer,
         session: session_config(&settings)?,
         program: std::env::current_exe().context("this program cannot find itself")?,
@@ -125,6 +122,20 @@ fn start_log(settings: &Settings, local: bool) -> anyhow::Result<()> {
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }
 
+/// Addresses with commas between them, tried in turn.
+fn route(urls: &str, settings: &Settings) -> anyhow::Result<Route<Target>> {
+    let mut listed = Vec::new();
+    for url in urls.split(',').map(str::trim) {
+        let (target, exposed) = target(url, settings)?;
+        if exposed {
+            tracing::warn!(%url, "--insecure: whoever can listen on the way reads the token and every result");
+        }
+        listed.push((url.to_owned(), target));
+    }
+    let settings = settings.clone();
+    let make = move |url: &str| target(url, &settings).ok().map(|(target, _)| target);
+    Route::new(listed, make).ok_or_else(|| BadInput("no address to connect to".to_owned()).into())
+}
 /// The token, and a wish that comes true when the coordinator of a local worker
 /// is gone.
 fn token(

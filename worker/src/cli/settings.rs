@@ -34,7 +34,8 @@ const KEYS: [&str; 14] = [
 /// Options as flags.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct Flags {
-    /// Where the coordinator listens, for example https://sweeps.example.org:7878.
+    /// Where the coordinator listens, for example https://sweeps.example.org:7878; several
+    /// addresses with commas between them are tried in turn.
     #[arg(long, value_name = "URL")]
     pub connect: Option<String>,
     /// Tasks computed at a time [default: cores over threads].

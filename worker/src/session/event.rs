@@ -77,6 +77,13 @@ pub enum Event {
 pub enum Disconnect {
     /// Worth trying again: nobody answers, the network broke, not the leader.
     Retry(String),
+    /// Worth trying again, elsewhere: another coordinator leads.
+    Elsewhere {
+        /// Where that one is, `HOST:PORT`.
+        leader: String,
+        /// For people.
+        why: String,
+    },
     /// Trying again would end the same way: wrong token, wrong version.
     Refused(String),
 }

@@ -69,7 +69,7 @@ impl Session {
     pub(super) fn on_disconnected(&mut self, why: Disconnect) {
         match why {
             Disconnect::Refused(message) => self.exit(Exit::Refused(message)),
-            Disconnect::Retry(_) => {
+            Disconnect::Retry(_) | Disconnect::Elsewhere { .. } => {
                 if self
                     .leaving
                     .as_ref()

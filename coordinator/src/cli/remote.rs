@@ -1,0 +1,603 @@
+//! Commands about sweeps of a live coordinator (`--connect`) or of a store at
+//! rest (`--store`).
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use common::grid::Folder;
+use common::grid::Grid;
+use common::pb::wire;
+use common::protocol::SweepNumber;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{block_on, code, fail, print};
+use crate::at_rest::{self, Kept};
+use crate::client::{self, Access, Client, failure};
+use crate::core::{Record, SweepState, Ticket};
+use crate::explain::{self, What};
+use crate::progress::Moment;
+use crate::run::{Failure, store_failure};
+use crate::store::{Address, AnyStore, Store, StoredSweep};
+use crate::submission;
+
+/// Bytes of a piece of a file.
+const PIECE: usize = 1 << 20;
+
+/// Where sweeps are, and which one is meant.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Place {
+    #[command(flatten)]
+    access: Access,
+    /// The store of a coordinator that does not run: a folder or postgres://… [default: ./sweeps]
+    #[arg(
+        long,
+        value_name = "WHERE",
+        conflicts_with = "connect",
+        env = "SWEEP_STORE",
+        hide_env_values = true
+    )]
+    store: Option<String>,
+    /// The sweep: its number, name, or first digits of its identity; needed if there are several
+    #[arg(long, value_name = "SWEEP")]
+    sweep: Option<String>,
+}
+
+impl Place {
+    fn address(&self) -> Result<Address, Failure> {
+        let text = self.store.as_deref().unwrap_or("./sweeps");
+        text.parse()
+            .map_err(|e| (code::BAD_INPUT, format!("--store: {e}")))
+    }
+
+    async fn client(&self) -> Option<Result<Client, Failure>> {
+        let url = self.access.connect.as_ref()?;
+        Some(client::connect(url, &self.access).await)
+    }
+
+    /// Which of several is meant.
+    fn choose(&self, all: &[(u32, String, String)]) -> Result<u32, Failure> {
+        let listed = || {
+            let lines = all.iter().map(|(n, name, _)| format!("{n} ({name})"));
+            lines.collect::<Vec<_>>().join(", ")
+        };
+        let bad = |message: String| Err((code::BAD_INPUT, message));
+        let matching: Vec<u32> = match &self.sweep {
+            None => all.iter().map(|s| s.0).collect(),
+            Some(text) => all
+                .iter()
+                .filter(|(number, name, id)| {
+                    number.to_string() == *text
+                        || name == text
+                        || (text.len() >= 6 && id.starts_with(text.as_str()))
+                })
+                .map(|s| s.0)
+                .collect(),
+        };
+        match (matching.as_slice(), &self.sweep) {
+            ([number], _) => Ok(*number),
+            ([], None) => bad("there is no sweep".to_owned()),
+            ([], Some(text)) => bad(format!("no sweep is `{text}`; there are {}", listed())),
+            (_, None) => bad(format!("which one? --sweep names one of {}", listed())),
+            (_, Some(text)) => bad(format!("`{text}` may be any of {}", listed())),
+        }
+    }
+
+    async fn remote_number(&self, client: &mut Client) -> Result<u32, Failure> {
+        let reply = client.list(wire::ListRequest {}).await;
+        let sweeps = reply.map_err(|s| failure(&s))?.into_inner().sweeps;
+        let all: Vec<_> = (sweeps.into_iter())
+            .map(|s| (s.sweep, s.name, s.id))
+            .collect();
+        self.choose(&all)
+    }
+
+    async fn kept(&self) -> Result<(AnyStore, StoredSweep), Failure> {
+        let store = at_rest::open_store(&self.address()?).await?;
+        let sweeps = store.sweeps().await.map_err(|e| store_failure(&e))?;
+        let all: Vec<_> = (sweeps.iter())
+            .map(|s| (s.number.0, s.text.name.clone(), s.text.id.clone()))
+            .collect();
+        let number = SweepNumber(self.choose(&all)?);
+        let stored = sweeps.into_iter().find(|s| s.number == number);
+        stored
+            .map(|stored| (store, stored))
+            .ok_or_else(|| (code::INTERNAL, "the sweep is gone".to_owned()))
+    }
+}
+
+async fn reopen(store: &AnyStore, stored: StoredSweep) -> Result<Kept, Failure> {
+    let opened = submission::reopen(store, &stored).await;
+    let (grid, data) = opened.map_err(|e| (code::BAD_INPUT, e.to_string()))?;
+    Ok(Kept { stored, grid, data })
+}
+
+fn finish(outcome: Result<u8, Failure>) -> u8 {
+    match outcome {
+        Ok(code) => code,
+        Err((code, message)) => fail(code, &message),
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SubmitArgs {
+    #[command(flatten)]
+    access: Access,
+    /// The grid; the files it names go along
+    #[arg(long, value_name = "FILE")]
+    grid: PathBuf,
+    /// Higher ones are served first
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    priority: i32,
+    /// Wait for the end; the exit code is that of `--grid`
+    #[arg(long)]
+    wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `submit`: sends a grid and its files.
+pub(super) fn submit(args: &SubmitArgs) -> u8 {
+    finish(block_on_result(async {
+        let url = args.access.connect.clone().ok_or_else(|| {
+            let message = "--connect URL is needed: where the coordinator is";
+            (code::BAD_INPUT, message.to_owned())
+        })?;
+        let grid = read_grid(&args.grid).map_err(|message| (code::BAD_INPUT, message))?;
+        let mut client = client::connect(&url, &args.access).await?;
+        upload(&mut client, &grid, &args.grid).await?;
+        let request = wire::SubmitRequest {
+            name: args.grid.display().to_string(),
+            grid: grid.source().text.clone(),
+            files: grid
+                .files()
+                .iter()
+                .map(|f| wire::GridFile {
+                    path: f.path.clone(),
+                    sha256: bytes::Bytes::copy_from_slice(&f.id.0),
+                })
+                .collect(),
+            priority: args.priority,
+        };
+        let status = client.submit(request).await;
+        let status = status.map_err(|s| failure(&s))?.into_inner();
+        show(&status, args.json);
+        if args.wait {
+            follow(&mut client, status.sweep, args.json).await
+        } else {
+            Ok(code::DONE)
+        }
+    }))
+}
+
+/// Mistakes are told here, before anything is sent.
+fn read_grid(path: &Path) -> Result<Grid, String> {
+    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let base = path.parent().unwrap_or(Path::new(".")).to_owned();
+    Grid::load(&path.display().to_string(), &bytes, &Folder { base })
+        .map_err(|mistakes| mistakes.render(std::io::stderr().is_terminal()))
+}
+
+async fn upload(client: &mut Client, grid: &Grid, path: &Path) -> Result<(), Failure> {
+    let hashes = (grid.files().iter())
+        .map(|f| bytes::Bytes::copy_from_slice(&f.id.0))
+        .collect();
+    let missing = client
+        .missing(wire::MissingRequest { sha256: hashes })
+        .await;
+    let missing = missing.map_err(|s| failure(&s))?.into_inner().sha256;
+    let base = path.parent().unwrap_or(Path::new("."));
+    for file in grid.files() {
+        if !missing.iter().any(|m| m.as_ref() == file.id.0) {
+            continue;
+        }
+        let content = std::fs::read(base.join(&file.path));
+        let content = content.map_err(|e| (code::BAD_INPUT, format!("{}: {e}", file.path)))?;
+        if Sha256::digest(&content).as_slice() != file.id.0 {
+            let message = format!("{} changed while it was read", file.path);
+            return Err((code::BAD_INPUT, message));
+        }
+        let content = bytes::Bytes::from(content);
+        let starts = (0..content.len().max(1)).step_by(PIECE);
+        let chunks: Vec<_> = starts
+            .map(|start| wire::UploadChunk {
+                content: content.slice(start..content.len().min(start + PIECE)),
+            })
+            .collect();
+        let sent = client.upload(tokio_stream::iter(chunks)).await;
+        sent.map_err(|s| failure(&s))?;
+    }
+    Ok(())
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `status`: all sweeps and workers.
+pub(super) fn status(args: &StatusArgs) -> u8 {
+    finish(block_on_result(async {
+        match args.place.client().await {
+            Some(client) => {
+                let reply = client?.list(wire::ListRequest {}).await;
+                let reply = reply.map_err(|s| failure(&s))?.into_inner();
+                if args.json {
+                    print(&format!("{:#}\n", list_json(&reply)));
+                } else {
+                    print(&list_text(&reply));
+                }
+            }
+            None => at_rest_status(args).await?,
+        }
+        Ok(code::DONE)
+    }))
+}
+
+async fn at_rest_status(args: &StatusArgs) -> Result<(), Failure> {
+    let store = at_rest::open_store(&args.place.address()?).await?;
+    let mut reply = wire::ListReply::default();
+    for stored in store.sweeps().await.map_err(|e| store_failure(&e))? {
+        let mut status = wire::SweepStatus {
+            sweep: stored.number.0,
+            id: stored.text.id.clone(),
+            name: stored.text.name.clone(),
+            state: stored.state.name().to_owned(),
+            priority: stored.text.priority,
+            ..wire::SweepStatus::default()
+        };
+        // One that this version cannot read is listed all the same.
+        if let Ok(kept) = reopen(&store, stored).await {
+            let moment = Moment::of_summary(&at_rest::summary(&store, kept).await?);
+            status.planned = moment.planned;
+            status.recorded = moment.recorded;
+            status.failed = moment.failed;
+            status.certified = moment.certified;
+            status.violations = moment.violations;
+            status.worst_excess = moment.worst_excess;
+        }
+        reply.sweeps.push(status);
+    }
+    store.close().await.map_err(|e| store_failure(&e))?;
+    if args.json {
+        print(&format!("{:#}\n", list_json(&reply)));
+    } else {
+        print(&list_text(&reply));
+    }
+    Ok(())
+}
+
+/// `watch`: one sweep until it is over.
+pub(super) fn watch(args: &StatusArgs) -> u8 {
+    finish(block_on_result(async {
+        let Some(client) = args.place.client().await else {
+            let message = "--connect URL is needed: only a live coordinator can be watched";
+            return Err((code::BAD_INPUT, message.to_owned()));
+        };
+        let mut client = client?;
+        let number = args.place.remote_number(&mut client).await?;
+        follow(&mut client, number, args.json).await
+    }))
+}
+
+/// Shows a sweep until it is over; the exit code of `--grid`.
+async fn follow(client: &mut Client, number: u32, json: bool) -> Result<u8, Failure> {
+    let statuses = client.watch(wire::SweepRequest { sweep: number }).await;
+    let mut statuses = statuses.map_err(|s| failure(&s))?.into_inner();
+    let mut last: Option<wire::SweepStatus> = None;
+    while let Some(status) = statuses.message().await.map_err(|s| failure(&s))? {
+        if last.as_ref() != Some(&status) {
+            show(&status, json);
+        }
+        last = Some(status);
+    }
+    match last {
+        Some(status) if status.state == SweepState::Finished.name() => Ok(if status.failed > 0 {
+            code::FAILED_TASKS
+        } else {
+            code::DONE
+        }),
+        Some(status) if status.state == SweepState::Cancelled.name() => Ok(code::DONE),
+        _ => Err((
+            code::INTERNAL,
+            "the coordinator ended; the sweep is kept".to_owned(),
+        )),
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SummaryArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The grid, to name the sweep by it
+    #[arg(long, value_name = "FILE")]
+    grid: Option<PathBuf>,
+}
+
+/// `summary`: what is recorded of a sweep so far, as JSON.
+pub(super) fn summary(args: &SummaryArgs) -> u8 {
+    if args.place.access.connect.is_none()
+        && let Some(path) = &args.grid
+    {
+        let address = match args.place.address() {
+            Ok(address) => address,
+            Err((code, message)) => return fail(code, &message),
+        };
+        return super::with_grid(path, |grid, data| {
+            block_on(crate::run::print_summary(grid, data, &address))
+        });
+    }
+    finish(block_on_result(async {
+        let json = match args.place.client().await {
+            Some(client) => {
+                let mut client = client?;
+                let number = args.place.remote_number(&mut client).await?;
+                let reply = client.summary(wire::SweepRequest { sweep: number }).await;
+                let json = reply.map_err(|s| failure(&s))?.into_inner().json;
+                String::from_utf8_lossy(&json).into_owned()
+            }
+            None => {
+                let (store, stored) = args.place.kept().await?;
+                let kept = reopen(&store, stored).await?;
+                at_rest::summary(&store, kept).await?.to_json()
+            }
+        };
+        print(&json);
+        Ok(code::DONE)
+    }))
+}
+
+/// What is done to a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Pause,
+    Resume,
+    Cancel,
+    Retry,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ChangeArgs {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `pause`, `resume`, `cancel`, `retry`.
+pub(super) fn change(args: &ChangeArgs, change: Change) -> u8 {
+    finish(block_on_result(async {
+        let tasks = match args.place.client().await {
+            Some(client) => {
+                let mut client = client?;
+                let number = args.place.remote_number(&mut client).await?;
+                remote_change(&mut client, number, change).await?
+            }
+            None => at_rest_change(&args.place, change).await?,
+        };
+        print(&match change {
+            Change::Pause => "paused; what runs is finished\n".to_owned(),
+            Change::Resume => "resumed\n".to_owned(),
+            Change::Cancel => "cancelled; what is recorded is kept\n".to_owned(),
+            Change::Retry => format!("{tasks} failed tasks are tried again\n"),
+        });
+        Ok(code::DONE)
+    }))
+}
+
+async fn remote_change(client: &mut Client, sweep: u32, change: Change) -> Result<u64, Failure> {
+    use wire::change_request::Change as Wire;
+    let change = match change {
+        Change::Pause => Wire::Pause(true),
+        Change::Resume => Wire::Resume(true),
+        Change::Cancel => Wire::Cancel(true),
+        Change::Retry => Wire::Retry(wire::Retry::default()),
+    };
+    let request = wire::ChangeRequest {
+        sweep,
+        change: Some(change),
+    };
+    let reply = client.change(request).await.map_err(|s| failure(&s))?;
+    Ok(reply.into_inner().tasks)
+}
+
+async fn at_rest_change(place: &Place, change: Change) -> Result<u64, Failure> {
+    let (store, stored) = place.kept().await?;
+    let sweep = stored.number;
+    let state = |state| Record::Sweep {
+        sweep,
+        state,
+        priority: stored.text.priority,
+    };
+    let over = |what: &str| (code::BAD_INPUT, format!("the sweep is {what}"));
+    let mut tasks = 0;
+    let records = match (change, stored.state) {
+        (Change::Pause, SweepState::Running) => vec![state(SweepState::Paused)],
+        (Change::Resume, SweepState::Paused | SweepState::Running) => {
+            vec![state(SweepState::Running)]
+        }
+        (Change::Cancel, SweepState::Running | SweepState::Paused) => {
+            vec![state(SweepState::Cancelled)]
+        }
+        (Change::Retry, SweepState::Running | SweepState::Paused | SweepState::Finished) => {
+            let failures = store.failures(sweep).await.map_err(|e| store_failure(&e))?;
+            let aside: std::collections::BTreeSet<_> = (failures.iter())
+                .filter(|f| f.set_aside)
+                .map(|f| f.task)
+                .collect();
+            tasks = aside.len() as u64;
+            if aside.is_empty() {
+                Vec::new()
+            } else {
+                vec![
+                    Record::TakenUpAgain {
+                        sweep,
+                        tasks: aside.into_iter().collect(),
+                    },
+                    state(SweepState::Running),
+                ]
+            }
+        }
+        (_, found) => return Err(over(found.name())),
+    };
+    if !records.is_empty() {
+        let done = store.persist(Ticket(1), Arc::from(records)).await;
+        done.map_err(|e| store_failure(&e))?;
+    }
+    store.close().await.map_err(|e| store_failure(&e))?;
+    Ok(tasks)
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainArgs {
+    /// A position in the grid, first digits of a task's identity, or cell=N
+    what: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `explain`: why a task exists, what it waits for, what became of it.
+pub(super) fn explain(args: &ExplainArgs) -> u8 {
+    finish(block_on_result(async {
+        let what: What =
+            (args.what.parse()).map_err(|e: explain::NotATask| (code::BAD_INPUT, e.to_string()))?;
+        let found: Value = match args.place.client().await {
+            Some(client) => {
+                let mut client = client?;
+                let sweep = args.place.remote_number(&mut client).await?;
+                let request = wire::ExplainRequest {
+                    sweep,
+                    what: args.what.clone(),
+                };
+                let reply = client.explain(request).await.map_err(|s| failure(&s))?;
+                serde_json::from_slice(&reply.into_inner().json)
+                    .map_err(|e| (code::INTERNAL, format!("the answer cannot be read: {e}")))?
+            }
+            None => {
+                let (store, stored) = args.place.kept().await?;
+                let kept = reopen(&store, stored).await?;
+                explain::explain(&store, kept, &what, async |_| {
+                    std::collections::HashMap::new()
+                })
+                .await?
+            }
+        };
+        print(&format!("{found:#}\n"));
+        Ok(code::DONE)
+    }))
+}
+
+fn block_on_result<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| (code::INTERNAL, e.to_string()))?
+        .block_on(future)
+}
+
+fn status_json(s: &wire::SweepStatus) -> Value {
+    json!({
+        "sweep": s.sweep,
+        "id": s.id,
+        "name": s.name,
+        "state": s.state,
+        "priority": s.priority,
+        "planned": s.planned,
+        "recorded": s.recorded,
+        "failed": s.failed,
+        "leased": s.leased,
+        "certified": s.certified,
+        "violations": s.violations,
+        "worst_excess": s.worst_excess,
+        "workers": s.workers,
+    })
+}
+
+fn list_json(reply: &wire::ListReply) -> Value {
+    let workers = reply.workers.iter().map(|w| {
+        json!({
+            "name": w.name,
+            "host": w.host,
+            "slots": w.slots,
+            "connected": w.connected,
+            "draining": w.draining,
+            "held": w.held,
+            "memory": w.memory,
+            "task_seconds": w.task_seconds,
+        })
+    });
+    json!({
+        "sweeps": reply.sweeps.iter().map(status_json).collect::<Vec<_>>(),
+        "workers": workers.collect::<Vec<_>>(),
+        "store_failing": reply.store_failing,
+    })
+}
+
+fn line(s: &wire::SweepStatus) -> String {
+    let mut text = format!(
+        "{} {}: {}, {} of {} recorded, {} certified",
+        s.sweep, s.name, s.state, s.recorded, s.planned, s.certified
+    );
+    if s.failed > 0 {
+        text.push_str(&format!(", {} FAILED", s.failed));
+    }
+    if s.violations > 0 {
+        text.push_str(&format!(", {} above their baseline", s.violations));
+    }
+    if let Some(excess) = s.worst_excess {
+        text.push_str(&format!(", worst excess {excess:.3e}"));
+    }
+    if s.leased > 0 {
+        text.push_str(&format!(", {} in work", s.leased));
+    }
+    text
+}
+
+fn list_text(reply: &wire::ListReply) -> String {
+    let mut text = String::new();
+    for sweep in &reply.sweeps {
+        text.push_str(&line(sweep));
+        text.push('\n');
+    }
+    if reply.sweeps.is_empty() {
+        text.push_str("no sweep\n");
+    }
+    for w in &reply.workers {
+        let how = match (w.connected, w.draining) {
+            (false, _) => "not connected",
+            (true, true) => "leaving",
+            (true, false) => "connected",
+        };
+        text.push_str(&format!(
+            "worker {} on {}: {how}, {} slots, {} tasks, {} MiB\n",
+            w.name,
+            w.host,
+            w.slots,
+            w.held,
+            w.memory >> 20
+        ));
+    }
+    if reply.store_failing {
+        text.push_str("the store takes no records at the moment; nothing is acknowledged\n");
+    }
+    text
+}
+
+fn show(status: &wire::SweepStatus, json: bool) {
+    if json {
+        print(&format!("{}\n", status_json(status)));
+    } else {
+        print(&format!("{}\n", line(status)));
+    }
+}

@@ -1,0 +1,147 @@
+//! What a coordinator stands on, whether it carries out one sweep or many: its
+//! doors, the server behind them, and the store that it leads.
+
+use std::sync::Arc;
+
+use common::ids::to_hex;
+
+use crate::admin::{self, Desk};
+use crate::cli::{Settings, code};
+use crate::door::{self, Doors};
+use crate::guard::{AdminGuard, Guard};
+use crate::leadership;
+use crate::local::{self, LocalWorkers};
+use crate::progress::Progress;
+use crate::rpc;
+use crate::run::{Failure, host_name, interrupted, store_failure};
+use crate::store::{AnyStore, Identity};
+
+type Cluster = common::pb::wire::cluster_server::ClusterServer<rpc::Service<AnyStore>>;
+
+/// Open doors and an open store.
+#[derive(Debug)]
+pub struct Ground {
+    /// The store; this process leads it.
+    pub store: Arc<AnyStore>,
+    /// What calls of workers are passed on to.
+    pub stage: Arc<rpc::Stage<AnyStore>>,
+    /// What calls of administrators are passed on to.
+    pub desk: Arc<Desk<AnyStore>>,
+    server: tokio::task::JoinHandle<()>,
+    local_url: String,
+    local_token: String,
+}
+
+impl Ground {
+    /// Opens the doors, then the store; a store that another coordinator leads
+    /// is waited for if its kind allows for that, with the doors open.
+    ///
+    /// # Errors
+    /// What cannot be had, with the exit code that fits.
+    pub async fn open(settings: &Settings) -> Result<Self, Failure> {
+        if settings.local_workers > 0 {
+            local::program().map_err(|message| (code::BAD_INPUT, message))?;
+        }
+        let doors = Doors::bind(settings.listen, settings.tls.clone())
+            .await
+            .map_err(|message| (code::BAD_INPUT, message))?;
+        if settings.listen.is_some() && settings.token.is_none() {
+            return Err((
+                code::BAD_INPUT,
+                "remote workers need a token: put one of at least 16 characters into SWEEP_TOKEN \
+                 or a file for --token-file, here and at the workers"
+                    .to_owned(),
+            ));
+        }
+        let internal = |error: std::io::Error| (code::INTERNAL, error.to_string());
+        let local_token = random_token().map_err(internal)?;
+        let local_url = doors.local_url().map_err(internal)?;
+        let network_url = doors.network_url();
+        let bound = doors.network_address();
+        let guard = Guard::new(&local_token, settings.token.as_ref().map(|t| t.0.as_str()));
+        let admin = settings.admin_token.as_ref().map(|t| AdminGuard::new(&t.0));
+        let stage = Arc::new(rpc::Stage::default());
+        let desk = Arc::new(Desk::default());
+        let server = serve(doors, Arc::clone(&stage), guard, Arc::clone(&desk), admin);
+        let identity = Identity {
+            host: host_name(),
+            listen: bound.map(|a| leadership::advertised(a, &host_name())),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let say = |text: &str| Progress::new(settings.progress).say(text);
+        if let Some(url) = network_url {
+            say(&format!("listening for workers: worker --connect {url}"));
+        }
+        let store = tokio::select! {
+            opened = leadership::lead(&settings.store, &identity, &stage, say) => opened,
+            () = interrupted() => {
+                let message = "interrupted before the store was open".to_owned();
+                return Err((code::INTERRUPTED, message));
+            }
+        };
+        let store = store.map_err(|e| store_failure(&e))?;
+        Ok(Self {
+            store: Arc::new(store),
+            stage,
+            desk,
+            server,
+            local_url,
+            local_token,
+        })
+    }
+
+    /// Starts the local workers, if any are wanted.
+    pub fn start_local(&self, settings: &Settings) -> Option<local::Running> {
+        if settings.local_workers == 0 {
+            return None;
+        }
+        // It was looked for before the doors were opened.
+        let program = local::program().ok()?;
+        Some(local::start(&LocalWorkers {
+            program,
+            url: self.local_url.clone(),
+            token: self.local_token.clone(),
+            count: settings.local_workers,
+        }))
+    }
+
+    /// Closes the doors.
+    pub fn close(&self) {
+        self.server.abort();
+    }
+}
+
+fn serve(
+    doors: Doors,
+    stage: Arc<rpc::Stage<AnyStore>>,
+    guard: Guard,
+    desk: Arc<Desk<AnyStore>>,
+    admin: Option<AdminGuard>,
+) -> tokio::task::JoinHandle<()> {
+    let cluster = rpc::service(Arc::clone(&stage), guard);
+    let admin = admin.map(|guard| admin::service(desk, guard));
+    tokio::spawn(async move {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        // A standby is alive and not ready.
+        reporter.set_not_serving::<Cluster>().await;
+        tokio::spawn(async move {
+            stage.leads().await;
+            reporter.set_serving::<Cluster>().await;
+        });
+        let served = door::server()
+            .add_service(cluster)
+            .add_service(health)
+            .add_optional_service(admin)
+            .serve_with_incoming(doors.open())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the server ended");
+        }
+    })
+}
+
+fn random_token() -> std::io::Result<String> {
+    let mut bytes = [0; 32];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(to_hex(&bytes))
+}
