@@ -78,10 +78,7 @@ impl Doors {
     ///
     /// # Errors
     /// Which address cannot be had, and why.
-    pub async fn bind(
-        listen: Option<SocketAddr>,
-        tls: Option<Arc<Tls>>,
-    ) -> Result<Self, String> {
+    pub async fn bind(listen: Option<SocketAddr>, tls: Option<Arc<Tls>>) -> Result<Self, String> {
         let bind = async |address: SocketAddr| {
             let listener = TcpListener::bind(address).await;
             listener.map_err(|e| format!("cannot listen on {address}: {e}"))
@@ -255,7 +252,25 @@ fn go_away(why: &[u8]) -> Vec<u8> {
     const INADEQUATE_SECURITY: u8 = 12;
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let length = 8 + why.len() as u8;
-    let head = [0, 0, length, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, INADEQUATE_SECURITY];
+    let head = [
+        0,
+        0,
+        length,
+        7,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        INADEQUATE_SECURITY,
+    ];
     [&settings, &head[..], why].concat()
 }
 

@@ -119,10 +119,9 @@ impl Files {
             None => builder.with_no_client_auth(),
             Some(file) => {
                 let authorities = Arc::new(Pem::read(file)?.authorities()?);
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(authorities, provider())
-                        .build()
-                        .map_err(|e| unusable(&e))?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider())
+                    .build()
+                    .map_err(|e| unusable(&e))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -132,8 +131,16 @@ impl Files {
     }
 
     fn stamps(&self) -> Vec<Stamp> {
-        let files = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
-        files.into_iter().flatten().map(|file| stamp(file)).collect()
+        let files = [
+            Some(&self.certificate),
+            Some(&self.key),
+            self.client_ca.as_ref(),
+        ];
+        files
+            .into_iter()
+            .flatten()
+            .map(|file| stamp(file))
+            .collect()
     }
 }
 

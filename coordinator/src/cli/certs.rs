@@ -96,7 +96,10 @@ fn signed(
     params.extended_key_usages = vec![purpose];
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
-    Ok((params.signed_by(&key, authority)?.pem(), key.serialize_pem()))
+    Ok((
+        params.signed_by(&key, authority)?.pem(),
+        key.serialize_pem(),
+    ))
 }
 
 fn params(
@@ -123,7 +126,9 @@ fn write(out: &Path, parts: &[Part]) -> Result<(), String> {
         .collect();
     if !there.is_empty() {
         let (folder, there) = (out.display(), there.join(", "));
-        return Err(format!("{folder} has {there} already, and nothing is overwritten"));
+        return Err(format!(
+            "{folder} has {there} already, and nothing is overwritten"
+        ));
     }
     std::fs::DirBuilder::new()
         .recursive(true)

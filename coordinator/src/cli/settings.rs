@@ -444,9 +444,7 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
 }
 
 /// The files of TLS, or what is missing.
-fn tls_files<'a>(
-    text: &impl Fn(&str) -> &'a str,
-) -> Result<Option<Files>, &'static str> {
+fn tls_files<'a>(text: &impl Fn(&str) -> &'a str) -> Result<Option<Files>, &'static str> {
     let (certificate, key, ca) = (text("tls_cert"), text("tls_key"), text("tls_client_ca"));
     match (certificate, key, ca) {
         ("", "", "") => Ok(None),

@@ -64,7 +64,9 @@ impl Target {
         let dial = service_fn(move |_: Uri| dial(target.clone(), to.clone()));
         match self.endpoint.connect_with_connector(dial).await {
             Ok(channel) => Ok((channel, noted)),
-            Err(error) => Err(noted.get().unwrap_or_else(|| Trouble::passing(&innermost(&error)))),
+            Err(error) => Err(noted
+                .get()
+                .unwrap_or_else(|| Trouble::passing(&innermost(&error)))),
         }
     }
 
@@ -77,8 +79,14 @@ impl Target {
 }
 
 async fn dial(target: Target, noted: Noted) -> io::Result<TokioIo<Connection>> {
-    let io = reach(&target).await.inspect_err(|error| noted.note(of_io(error)))?;
-    Ok(TokioIo::new(Connection { io, noted, heard: false }))
+    let io = reach(&target)
+        .await
+        .inspect_err(|error| noted.note(of_io(error)))?;
+    Ok(TokioIo::new(Connection {
+        io,
+        noted,
+        heard: false,
+    }))
 }
 
 async fn reach(target: &Target) -> io::Result<Io> {

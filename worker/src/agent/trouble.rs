@@ -77,7 +77,9 @@ fn explain(error: &rustls::Error) -> Trouble {
             AlertDescription::CertificateExpired => {
                 lasting("this worker's certificate (`cert_file`) has expired")
             }
-            other => Trouble::passing(&format!("the coordinator ended the TLS handshake: {other:?}")),
+            other => Trouble::passing(&format!(
+                "the coordinator ended the TLS handshake: {other:?}"
+            )),
         },
         rustls::Error::InvalidMessage(_) => lasting(
             "what answers there does not speak TLS: connect with http://, or is it another port?",
@@ -103,10 +105,15 @@ fn certificate(error: &CertificateError) -> Trouble {
             "the coordinator's certificate is not for {}, but for {}; connect to one of these, or \
              say with `server_name` which one to expect",
             expected.to_str(),
-            presented.iter().map(|p| bare(p)).collect::<Vec<_>>().join(", "),
+            presented
+                .iter()
+                .map(|p| bare(p))
+                .collect::<Vec<_>>()
+                .join(", "),
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the coordinator's certificate has expired (or this machine's clock is wrong)".to_owned()
+            "the coordinator's certificate has expired (or this machine's clock is wrong)"
+                .to_owned()
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "the coordinator's certificate is not valid yet (or this machine's clock is wrong)"
@@ -130,7 +137,9 @@ fn certificate(error: &CertificateError) -> Trouble {
 
 /// `DnsName("a.example")` and `IpAddress(10.0.0.1)` without the wrapping.
 fn bare(name: &str) -> &str {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    let inner = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(name).trim_matches('"')
 }
 
@@ -143,7 +152,10 @@ mod tests {
         let tls = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
         let nested = io::Error::other(io::Error::other(tls));
         let found = of_io(&nested);
-        assert!(found.lasting && found.why.contains("`cert_file`"), "{found:?}");
+        assert!(
+            found.lasting && found.why.contains("`cert_file`"),
+            "{found:?}"
+        );
         let plain = of_io(&io::Error::from(io::ErrorKind::ConnectionRefused));
         assert!(!plain.lasting, "{plain:?}");
     }

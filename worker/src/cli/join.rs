@@ -45,7 +45,10 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
     if exposed {
         tracing::warn!(%url, "--insecure: whoever can listen on the way reads the token and every result");
     }
-    for file in [&settings.token_file, &settings.key_file].into_iter().flatten() {
+    for file in [&settings.token_file, &settings.key_file]
+        .into_iter()
+        .flatten()
+    {
         if let Some(warning) = secret::exposed(file, rustix::process::geteuid().as_raw()) {
             tracing::warn!("{warning}");
         }
