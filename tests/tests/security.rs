@@ -322,6 +322,7 @@ fn hello(name: &str) -> Kind {
         protocol: common::protocol::PROTOCOL,
         worker_id: vec![7; common::ids::WorkerId::BYTES].into(),
         name: name.to_owned(),
+        slots: 1,
         ..wire::Hello::default()
     })
 }
