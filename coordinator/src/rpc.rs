@@ -178,7 +178,11 @@ async fn listen(
 ) {
     let hello = match tokio::time::timeout(PATIENCE, incoming.message()).await {
         Ok(Ok(Some(message))) => hello_of(message),
-        Ok(Ok(None) | Err(_)) => return,
+        Ok(Ok(None)) => return,
+        Ok(Err(status)) => {
+            unreadable(&outgoing, status);
+            return;
+        }
         Err(_) => {
             let _ = outgoing.send(Err(Status::deadline_exceeded("no hello came")));
             return;
@@ -220,12 +224,19 @@ async fn listen(
             },
             Ok(None) => break,
             Err(status) => {
-                tracing::debug!(%status, "a worker's stream broke");
+                unreadable(&outgoing, status);
                 break;
             }
         }
     }
     handle.event(Event::Closed { session });
+}
+
+/// A message that is too large or damaged, or a stream that broke.
+fn unreadable(outgoing: &Outgoing, status: Status) {
+    tracing::warn!(%status, "a worker's message cannot be read");
+    // On a broken stream nobody hears it.
+    let _ = outgoing.send(Err(status));
 }
 
 fn nonsense(outgoing: &Outgoing, error: &FieldError) {

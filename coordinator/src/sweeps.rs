@@ -113,7 +113,7 @@ impl<S: Store> Sweeps<S> {
         let stored = submission::add(self.store.as_ref(), &grid, data.contents(), priority).await?;
         let number = stored.number;
         let carried = self
-            .entries()
+            .lives()
             .get(&number)
             .is_some_and(|life| matches!(life, Life::Carried));
         if !carried {
