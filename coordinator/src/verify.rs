@@ -515,8 +515,11 @@ mod tests {
         TaskId([n; 32])
     }
 
+    /// Number, task and digest.
+    type Numbered = (u64, TaskId, [u8; 32]);
+
     /// Records 1 to 6 in commits of two.
-    fn story() -> (Vec<(u64, TaskId, [u8; 32])>, Vec<Chain>) {
+    fn story() -> (Vec<Numbered>, Vec<Chain>) {
         let records: Vec<_> = (1..=6).map(|n| (n, task(n as u8), [n as u8; 32])).collect();
         let mut chain = Chain::default();
         let mut links = Vec::new();
@@ -529,10 +532,7 @@ mod tests {
         (records, links)
     }
 
-    fn faults(
-        records: &[(u64, TaskId, [u8; 32])],
-        links: Vec<Chain>,
-    ) -> (Vec<String>, Vec<TaskId>) {
+    fn faults(records: &[Numbered], links: Vec<Chain>) -> (Vec<String>, Vec<TaskId>) {
         let mut check = ChainCheck::new(links);
         for (number, task, digest) in records {
             check.record(*number, *task, digest);

@@ -160,7 +160,7 @@ fn a_record_that_was_changed_by_hand_is_found_and_named() {
     };
     // The smallest change there is: one bit of the value.
     run.value = f64::from_bits(run.value.to_bits() ^ 1);
-    let forged = encode_evidence(&Evidence::Run(run));
+    let forged = encode_evidence(&Evidence::Run(run)).to_vec();
     assert_ne!(forged, evidence);
     let changed = database
         .execute(
@@ -205,7 +205,7 @@ fn an_audit_finds_a_wrong_result_even_under_a_chain_that_fits_it() {
         panic!("a run is recorded as something else");
     };
     run.value += 1e-3;
-    let forged = encode_evidence(&Evidence::Run(run));
+    let forged = encode_evidence(&Evidence::Run(run)).to_vec();
     let sql = "UPDATE results SET evidence = ?1 WHERE result = ?2";
     assert_eq!(
         database

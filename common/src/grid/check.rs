@@ -19,12 +19,14 @@ const MOST_COMBINATIONS: u64 = 200_000;
 /// Reports of one rule.
 const MOST_REPORTS: usize = 20;
 /// What decides how data are read and whether they fit.
-const DATA_FIELDS: [Field; 8] = [
+const DATA_FIELDS: [Field; 10] = [
     Field::Data,
     Field::Standardize,
     Field::Features,
     Field::Intercept,
     Field::Body,
+    Field::Bottleneck,
+    Field::Cardinality,
     Field::Skip,
     Field::Image,
     Field::Loss,
