@@ -271,7 +271,7 @@ impl World {
                 number,
                 priority: 0,
                 paused: false,
-                take_up: TakeUp::Nothing,
+                take_up: coordinator::core::TakeUp::Nothing,
                 workload,
             }));
         }

@@ -66,6 +66,7 @@ impl World {
                     number,
                     priority,
                     paused,
+                    take_up: coordinator::core::TakeUp::Nothing,
                     workload,
                 };
                 self.step_coordinator(Event::Sweep(new))?;
