@@ -209,7 +209,7 @@ fn kill_after_kill_a_standby_takes_over_and_the_summary_is_that_of_sqlite() {
         scene.sql("SELECT count(*), max(epoch) FROM sweeps.epochs"),
         "5|5"
     );
-    // The bar is 10 s; a machine under load is not the place to measure it.
+    // Shown, not judged: a machine under load is not the place to measure it.
     eprintln!("slowest takeover: {slowest:?}");
 }
 
