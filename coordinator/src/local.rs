@@ -136,9 +136,6 @@ async fn spawn(settings: &LocalWorkers, number: u32) -> std::io::Result<(Child, 
         .args(["--slots", "1", "--threads", "1"])
         .args(["--name", &format!("local-{number}")])
         .env_remove("SWEEP_TOKEN")
-        // Workers have no business with the database.
-        .env_remove("SWEEP_STORE")
-        .env_remove("PGPASSWORD")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .kill_on_drop(true)
