@@ -163,6 +163,16 @@ impl PostgresServer {
         self.control(&["start", "--log"], Some(&self.folder.join("log")));
     }
 
+    /// Makes a folder the server's own.
+    ///
+    /// # Panics
+    /// If that is not allowed.
+    pub fn give(&self, folder: &Path) {
+        if self.programs.as_postgres {
+            run(Command::new("chown").arg("postgres").arg(folder));
+        }
+    }
+
     /// Lets it run again if it has stopped by itself; what came of it.
     pub fn try_go(&self) -> String {
         let mut command = self.programs.command("pg_ctl");

@@ -325,3 +325,86 @@ fn a_commit_of_a_thousand_results_is_a_handful_of_statements() {
     assert!(sent <= 12, "{sent} statements");
     assert_eq!(recorded(&store), 1000);
 }
+
+/// On the network there is TLS, the server proves who it is, and the password is not told.
+#[test]
+fn a_server_on_the_network_is_reached_through_tls_and_must_be_who_it_says() {
+    let Some(server) = PostgresServer::start(&["fsync = off"]) else {
+        return;
+    };
+    let pid = std::process::id();
+    let host = format!("127.{}.{}.9", 1 + (pid >> 8) % 100, pid % 250);
+    let certificates = server.folder().join("certificates");
+    std::fs::create_dir(&certificates).unwrap();
+    let (key, certificate) = (certificates.join("key.pem"), certificates.join("cert.pem"));
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=db"])
+        .args(["-addext", &format!("subjectAltName=IP:{host}")])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .expect("Debian's PostgreSQL brings openssl");
+    assert!(made.status.success(), "{made:?}");
+    for path in [&certificates, &key, &certificate] {
+        server.give(path);
+    }
+    let access = server.folder().join("data/pg_hba.conf");
+    let lines = "local all all trust\nhostssl all all 127.0.0.0/8 scram-sha-256\n";
+    std::fs::write(&access, lines).unwrap();
+    for setting in [
+        "ssl = on".to_owned(),
+        format!("ssl_key_file = '{}'", key.display()),
+        format!("ssl_cert_file = '{}'", certificate.display()),
+        format!("listen_addresses = '{host}'"),
+    ] {
+        server.sql("postgres", &format!("ALTER SYSTEM SET {setting}"));
+    }
+    let database = server.database();
+    let name = database.rsplit('/').next().unwrap();
+    server.sql(
+        "postgres",
+        &format!("CREATE ROLE me LOGIN PASSWORD 'hunter22'; ALTER DATABASE {name} OWNER TO me"),
+    );
+    server.stop("fast");
+    server.go();
+
+    let address = |password: &str, rest: &str| -> Address {
+        let url = format!("postgres://me:{password}@{host}/{name}?{rest}");
+        url.parse().unwrap()
+    };
+    let roots = format!("sslmode=require&sslrootcert={}", certificate.display());
+    let refused = |address: &Address| {
+        let error = wait(AnyStore::open(address, &Identity::default())).unwrap_err();
+        error.to_string()
+    };
+    let store = wait(AnyStore::open(
+        &address("hunter22", &roots),
+        &Identity::default(),
+    ))
+    .unwrap();
+    wait(store.persist(Ticket(1), records(0..3).into())).unwrap();
+    let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE usename = 'me'";
+    assert_eq!(server.sql("postgres", encrypted), "t");
+    wait(store.close()).unwrap();
+
+    let text = refused(&address("hunter22", "sslmode=require"));
+    assert!(text.contains("certificate"), "{text}");
+    let text = refused(&address("hunter22", "sslmode=disable"));
+    assert!(text.contains("no encryption"), "{text}");
+    let text = refused(&address("another-one", &roots));
+    assert!(
+        text.contains("28P01") && !text.contains("another-one"),
+        "{text}"
+    );
+}

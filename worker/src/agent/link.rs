@@ -129,12 +129,13 @@ impl Link {
 
     /// Queues a message.
     pub(super) fn send(&self, message: WorkerMessage) -> Result<(), String> {
-        self.outbox
-            .try_send(message.into())
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => "the coordinator does not read".to_owned(),
-                mpsc::error::TrySendError::Closed(_) => "the connection is gone".to_owned(),
-            })
+        match self.outbox.try_send(message.into()) {
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err("the coordinator does not read".to_owned())
+            }
+            // It has ended: why is on its way as an event, perhaps with a hint.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        }
     }
 
     /// Lets what is queued leave, and ends the connection.

@@ -208,3 +208,54 @@ pub(super) async fn warn_of_settings(session: &Session) {
         tracing::warn!("the database runs with fsync=off: a power cut can lose what was recorded");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::PostgresServer;
+
+    const NEXT: &str = "ALTER TABLE workers ADD COLUMN colour text NOT NULL DEFAULT 'grey'";
+
+    #[test]
+    fn an_older_schema_is_migrated_step_by_step_and_a_step_that_fails_leaves_it_as_it_was() {
+        let Some(server) = PostgresServer::shared() else {
+            return;
+        };
+        let address = server.database();
+        let url: PostgresUrl = address.parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut session = Session::open(&url, "test").await.unwrap();
+            assert_eq!(check(&session.client, &url).await.unwrap(), 0);
+            migrate_by(&mut session.client, 0, MIGRATIONS)
+                .await
+                .unwrap();
+            assert_eq!(check(&session.client, &url).await.unwrap(), 1);
+            let steps = [MIGRATIONS[0], NEXT];
+            let failing = [MIGRATIONS[0], NEXT, "ALTER TABLE chimneys ADD COLUMN x int"];
+            let error = migrate_by(&mut session.client, 1, &failing)
+                .await
+                .unwrap_err();
+            assert!(error.to_string().contains("chimneys"), "{error}");
+            // The first of the two steps is done, and is not done again.
+            let error = check(&session.client, &url).await.unwrap_err();
+            assert!(matches!(
+                error,
+                StoreError::NewerSchema {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ));
+            migrate_by(&mut session.client, 2, &steps).await.unwrap();
+            let row = session
+                .client
+                .query_one("SELECT count(colour) FROM workers", &[])
+                .await;
+            assert_eq!(row.unwrap().get::<_, i64>(0), 0);
+        });
+    }
+}

@@ -35,7 +35,7 @@ const SET_UP: &str = "SELECT set_config(name, value, false) FROM (VALUES \
     ('search_path', 'sweeps'), \
     ('tcp_keepalives_idle', '2'), ('tcp_keepalives_interval', '1'), \
     ('tcp_keepalives_count', '3'), ('tcp_user_timeout', '5000'), \
-    ('client_connection_check_interval', '1s'), \
+    ('client_connection_check_interval', '1s'), ('statement_timeout', '0'), \
     ('bytea_output', 'hex'), ('client_min_messages', 'warning'), \
     ('idle_in_transaction_session_timeout', '120s')) AS wanted (name, value) \
     WHERE name IN (SELECT name FROM pg_catalog.pg_settings) OR name = 'search_path'; \
