@@ -109,8 +109,12 @@ pub async fn explain<S: Store>(
         let own = results.get(&task.id);
         let baseline = task.baseline.and_then(|b| results.get(&TaskId::from(b)));
         let aside = known.set_aside.contains(&task.id);
+        let blocked = (task.baseline).is_some_and(|b| known.set_aside.contains(&TaskId::from(b)));
         let now = match (own, aside) {
             (Some(_), _) => "recorded".to_owned(),
+            (None, _) if blocked => {
+                "set aside, because its baseline failed; `retry` tries it again".to_owned()
+            }
             (None, true) => "set aside after its failures; `retry` tries it again".to_owned(),
             (None, false) => match live.get(&task.id) {
                 Some(whereabouts) => whereabouts.to_string(),
@@ -119,7 +123,13 @@ pub async fn explain<S: Store>(
         };
         let mut told = describe_task(&mut workload, task);
         told.insert("state".to_owned(), json!(now));
-        told.insert("baseline".to_owned(), baseline_of(task, baseline));
+        let mut needs = baseline_of(task, baseline);
+        if let Some(needs) = needs.as_object_mut() {
+            let id = task.baseline.map(TaskId::from);
+            let own = failures.iter().filter(|f| Some(f.task) == id);
+            needs.insert("failures".to_owned(), own.map(failure).collect());
+        }
+        told.insert("baseline".to_owned(), needs);
         told.insert("result".to_owned(), result_of(own, baseline));
         let own = failures.iter().filter(|f| f.task == task.id);
         told.insert("failures".to_owned(), own.map(failure).collect());
