@@ -2,7 +2,6 @@
 //! `explain` read.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use common::grid::Grid;
@@ -14,7 +13,7 @@ use common::summary::Summary;
 use crate::cli::code;
 use crate::core::{Lookup, SweepState};
 use crate::run::{Failure, host_name, store_failure};
-use crate::store::{Address, AnyStore, Identity, SqliteStore, Store, StoredSweep};
+use crate::store::{Address, AnyStore, Identity, Store, StoredSweep};
 use crate::sweep::{DataTable, GridSweep, KeepMinima, sweep_id};
 use crate::workload::{PlannedWork, Workload};
 
@@ -25,31 +24,22 @@ const PAGE: usize = 2_000;
 #[derive(Debug)]
 pub struct AtRest {
     /// The store.
-    pub store: SqliteStore,
+    pub store: AnyStore,
     /// The sweep.
     pub stored: StoredSweep,
 }
 
 impl AtRest {
-    /// Opens the store of a folder and finds the sweep of a grid.
+    /// Opens a store and finds the sweep of a grid.
     ///
     /// # Errors
     /// When there is no store, no such sweep, or a coordinator has the store.
-    pub async fn open(folder: &Path, grid: &Grid) -> Result<Self, Failure> {
-        if !folder.join("store.sqlite3").exists() {
-            let message = format!("{} holds no store", folder.display());
-            return Err((code::BAD_INPUT, message));
-        }
-        let identity = Identity {
-            host: host_name(),
-            listen: None,
-            program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let store = SqliteStore::open(folder, &identity).map_err(|e| store_failure(&e))?;
+    pub async fn open(address: &Address, grid: &Grid) -> Result<Self, Failure> {
+        let store = open_store(address).await?;
         let id = sweep_id(grid);
         let sweeps = store.sweeps().await.map_err(|e| store_failure(&e))?;
         let Some(stored) = sweeps.into_iter().find(|s| s.text.id == id) else {
-            let message = format!("the store {} has no sweep of this grid", folder.display());
+            let message = format!("the store {address} has no sweep of this grid");
             return Err((code::BAD_INPUT, message));
         };
         Ok(Self { store, stored })
@@ -165,6 +155,23 @@ pub async fn of_grid(
 pub async fn summary<S: Store>(store: &S, kept: Kept) -> Result<Summary, Failure> {
     let Kept { stored, grid, data } = kept;
     let mut workload = GridSweep::new(grid, data, KeepMinima::None);
+    let duplicates = replay(store, &stored, &mut workload).await?;
+    if stored.state == SweepState::Cancelled {
+        workload.cancel_rest();
+    }
+    Ok(workload.summary(duplicates))
+}
+
+/// Gathers everything that is recorded of a sweep into its workload, the rounds
+/// of a search included; returns how many tasks are equal to earlier ones.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn replay<S: Store>(
+    store: &S,
+    stored: &StoredSweep,
+    workload: &mut GridSweep,
+) -> Result<u64, Failure> {
     let mut seen = HashSet::new();
     let mut duplicates = 0;
     let (mut position, mut missing) = (0, 0);
@@ -185,19 +192,16 @@ pub async fn summary<S: Store>(store: &S, kept: Kept) -> Result<Summary, Failure
             }
             if page.len() >= PAGE {
                 let page = std::mem::take(&mut page);
-                missing += fold_page(store, &stored, &mut workload, page).await?;
+                missing += fold_page(store, stored, workload, page).await?;
             }
         }
-        missing += fold_page(store, &stored, &mut workload, page).await?;
+        missing += fold_page(store, stored, workload, page).await?;
         // A search decides its next round when everything before is settled, here as there.
         if missing > 0 || !workload.next_round() {
             break;
         }
     }
-    if stored.state == SweepState::Cancelled {
-        workload.cancel_rest();
-    }
-    Ok(workload.summary(duplicates))
+    Ok(duplicates)
 }
 
 /// Folds in what the store has of some tasks; baselines are those at `u64::MAX`. Returns how many

@@ -372,6 +372,9 @@ pub struct AuditPlan {
     pub seed: u64,
     /// The grid file.
     pub grid: PathBuf,
+    /// Tasks that the grid lists. Those of its search have no number that `worker run` knows
+    /// and are not drawn; `worker run --minimum` computes one of them again.
+    pub tasks: u64,
     /// The `worker` program.
     pub program: PathBuf,
     /// Processes at a time.
@@ -443,6 +446,7 @@ fn sample<'r>(records: &'r Records, how: &AuditPlan) -> BTreeSet<&'r TaskId> {
     let mut draws: Vec<(u64, &TaskId)> = records
         .runs
         .iter()
+        .filter(|(_, run)| run.position < how.tasks)
         .map(|(task, run)| {
             let (high, low) = ((run.position >> 32) as u32, run.position as u32);
             (rng.words(Purpose::Audit, 0, high, low)[0], task)
@@ -595,6 +599,7 @@ mod tests {
             share,
             seed,
             grid: PathBuf::new(),
+            tasks: u64::MAX,
             program: PathBuf::new(),
             processes: 1,
             host: String::new(),

@@ -11,9 +11,10 @@ use common::summary::settle;
 use serde_json::{Map, Value, json};
 
 use super::{block_on, code, fail, load_grid, print};
-use crate::at_rest::{AtRest, Plan};
+use crate::at_rest::{self, AtRest, Plan};
 use crate::compare::{self, Comparison, Entry, Interval};
 use crate::run::Failure;
+use crate::store::Address;
 use crate::sweep::{GridSweep, KeepMinima};
 
 /// Tasks that are looked up at a time.
@@ -29,10 +30,10 @@ pub(super) struct DiffArgs {
     b: Option<PathBuf>,
     /// The store of side A, and of B
     #[arg(long, value_name = "DIR", default_value = "./sweeps")]
-    store: PathBuf,
+    store: Address,
     /// The store of side B, if it is another
     #[arg(long, value_name = "DIR", requires = "b")]
-    store_b: Option<PathBuf>,
+    store_b: Option<Address>,
     /// Fields to compare, as the grid names them [default: those whose values in A and B have
     /// nothing in common]
     #[arg(
@@ -115,11 +116,13 @@ async fn diff(args: &DiffArgs) -> Result<String, Failure> {
 }
 
 /// The recorded runs of a sweep.
-async fn entries(grid: &Path, store: &Path) -> Result<Vec<Entry>, Failure> {
+async fn entries(grid: &Path, store: &Address) -> Result<Vec<Entry>, Failure> {
     let (grid, data) = load_grid(grid).map_err(|message| (code::BAD_INPUT, message))?;
     let grid = std::sync::Arc::new(grid);
     let at_rest = AtRest::open(store, &grid).await?;
     let mut workload = GridSweep::new(grid, data, KeepMinima::None);
+    // Results bring the rounds of a search with them.
+    at_rest::replay(&at_rest.store, &at_rest.stored, &mut workload).await?;
     let plan = Plan::of(&mut workload);
     let baselines: Vec<TaskId> = plan.baselines.iter().map(|id| TaskId::from(*id)).collect();
     let solved = at_rest.lookup(baselines).await?;

@@ -8,11 +8,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{block_on, code, fail, load_grid, print};
-use crate::at_rest::AtRest;
+use crate::at_rest::{self, AtRest};
 use crate::export;
 use crate::local;
 use crate::run::{Failure, host_name, store_failure};
-use crate::store::Store;
+use crate::store::{Address, Store};
 use crate::sweep::{GridSweep, KeepMinima};
 use crate::verify::{self, Audit, AuditPlan, Completeness};
 
@@ -22,8 +22,14 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     grid: PathBuf,
     /// The store
-    #[arg(long, value_name = "DIR", default_value = "./sweeps")]
-    store: PathBuf,
+    #[arg(
+        long,
+        value_name = "STORE",
+        default_value = "./sweeps",
+        env = "SWEEP_STORE",
+        hide_env_values = true
+    )]
+    store: Address,
     /// Share of the recorded runs that is computed again, 0 to 1; runs of a broken link always are
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     audit: f64,
@@ -70,7 +76,13 @@ async fn verify(args: &VerifyArgs) -> Result<(String, bool), Failure> {
     };
     let at_rest = AtRest::open(&args.store, &grid).await?;
     let reproducible = grid.is_reproducible();
+    let tasks = grid.len();
+    let searches = grid.search().is_some();
     let mut workload = GridSweep::new(grid, data, KeepMinima::None);
+    if searches {
+        // What the search decided follows from the results: its tasks are planned ones, too.
+        at_rest::replay(&at_rest.store, &at_rest.stored, &mut workload).await?;
+    }
     let (mut completeness, records) = verify::completeness(&at_rest, &mut workload)
         .await
         .map_err(|e| store_failure(&e))?;
@@ -87,6 +99,7 @@ async fn verify(args: &VerifyArgs) -> Result<(String, bool), Failure> {
         share: args.audit,
         seed: args.seed,
         grid: args.grid.clone(),
+        tasks,
         program: local::program().map_err(bad)?,
         processes: args
             .processes

@@ -129,6 +129,10 @@ impl Store for AnyStore {
         either!(self, store => store.failures(sweep))
     }
 
+    fn links(&self) -> impl Future<Output = Result<Vec<Chain>, StoreError>> + Send + 'static {
+        either!(self, store => store.links())
+    }
+
     fn chain(&self) -> impl Future<Output = Result<Chain, StoreError>> + Send + 'static {
         either!(self, store => store.chain())
     }
