@@ -12,6 +12,7 @@ pub mod guard;
 pub mod local;
 pub mod minima;
 pub mod progress;
+pub mod report;
 pub mod rpc;
 pub mod run;
 pub mod store;
