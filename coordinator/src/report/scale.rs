@@ -68,8 +68,8 @@ pub(super) fn worst_class(cell: &CellSummary) -> Option<&'static str> {
 pub(super) struct Axis {
     low: f64,
     high: f64,
-    /// Width of the drawing.
-    pub(super) width: f64,
+    /// Width of the drawing, pixels.
+    width: f64,
 }
 
 /// Pixels left free on either side.
@@ -99,6 +99,11 @@ impl Axis {
         (-1e-9..=1.0 + 1e-9)
             .contains(&share)
             .then(|| MARGIN + share * (self.width - 2.0 * MARGIN))
+    }
+
+    /// Whether a value lies left of the axis.
+    pub(super) fn is_below(&self, x: f64) -> bool {
+        x < self.low
     }
 
     /// Round values along the axis, with their text.
