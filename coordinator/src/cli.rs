@@ -3,6 +3,7 @@
 mod certs;
 mod diff;
 mod plan;
+mod report;
 mod settings;
 mod verify;
 
@@ -87,6 +88,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Show that nothing is lost, doubled or changed, and compute a share of the runs again
     Verify(verify::VerifyArgs),
+    /// Write what a store holds of a grid, finished or not, as one HTML page
+    Report(report::ReportArgs),
     /// Write a commented grid that runs as it is
     Init {
         /// Where
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         }),
         Some(Command::Diff(args)) => diff::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
+        Some(Command::Report(args)) => report::main(&args),
         Some(Command::Init { file }) => init(&file),
         Some(Command::Schema) => {
             print(&format!("{:#}\n", common::grid::schema()));

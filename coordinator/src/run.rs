@@ -508,7 +508,7 @@ const PAGE: usize = 2_000;
 /// `summary`: what a store at rest holds of a grid.
 pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Path) -> u8 {
     match read_summary(grid, data, store).await {
-        Ok(summary) => {
+        Ok((summary, _)) => {
             print(&summary.to_json());
             code::DONE
         }
@@ -516,7 +516,12 @@ pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Path) -> u8
     }
 }
 
-async fn read_summary(grid: Arc<Grid>, data: DataTable, folder: &Path) -> Result<Summary, Failure> {
+/// What a store at rest holds of a grid, finished or not.
+pub(crate) async fn read_summary(
+    grid: Arc<Grid>,
+    data: DataTable,
+    folder: &Path,
+) -> Result<(Summary, StoredSweep), Failure> {
     if !folder.join("store.sqlite3").exists() {
         let message = format!("{} holds no store", folder.display());
         return Err((code::BAD_INPUT, message));
@@ -567,7 +572,7 @@ async fn read_summary(grid: Arc<Grid>, data: DataTable, folder: &Path) -> Result
     if stored.state == SweepState::Cancelled {
         workload.cancel_rest();
     }
-    Ok(workload.summary(duplicates))
+    Ok((workload.summary(duplicates), stored))
 }
 
 /// Folds in what the store has of some tasks; baselines are those at `u64::MAX`. Returns how many

@@ -105,7 +105,12 @@ fn layout(view: &View<'_>) -> Layout {
         let name = |i: usize| fields.get(i).map_or(String::new(), |f| f.0.clone());
         (name(0), name(1))
     };
-    let (rows, columns) = (values(&row), values(&column));
+    let rows = if row.is_empty() {
+        vec![String::new()]
+    } else {
+        values(&row)
+    };
+    let columns = values(&column);
     let others: Vec<String> = view
         .fields
         .iter()
@@ -248,7 +253,9 @@ fn draw(
 ) -> String {
     // Rows and columns without a cell in this panel are left out.
     let used = |pick: fn(&(usize, usize, usize)) -> usize, n: usize| -> Vec<usize> {
-        (0..n).filter(|i| panel.cells.iter().any(|c| pick(c) == *i)).collect()
+        (0..n)
+            .filter(|i| panel.cells.iter().any(|c| pick(c) == *i))
+            .collect()
     };
     let rows = used(|c| c.0, layout.rows.len());
     let columns = used(|c| c.1, layout.columns.len());
@@ -258,7 +265,12 @@ fn draw(
         format!("{} ↓  {} →", layout.row_field, layout.column_field)
     };
     let heads = rows.iter().map(|r| shortened(&layout.rows[*r]));
-    let left = heads.clone().map(|h| width(&h)).max().unwrap_or(0).max(width(&corner));
+    let left = heads
+        .clone()
+        .map(|h| width(&h))
+        .max()
+        .unwrap_or(0)
+        .max(width(&corner));
     let wide = columns
         .iter()
         .map(|c| width(&shortened(&layout.columns[*c])))
@@ -266,7 +278,10 @@ fn draw(
         .unwrap_or(0)
         .max(84);
     let top = if corner.is_empty() { 4 } else { 26 };
-    let (all, high) = (left + wide * columns.len() + 2, top + HEIGHT * rows.len() + 2);
+    let (all, high) = (
+        left + wide * columns.len() + 2,
+        top + HEIGHT * rows.len() + 2,
+    );
     let title = [what, &panel.title].join(if panel.title.is_empty() { "" } else { ": " });
     let mut svg = format!(
         "<figure>{}<div class=\"scroll\"><svg role=\"img\" aria-label=\"{label}\" width=\"{all}\" \
@@ -279,11 +294,18 @@ fn draw(
         label = escape(&title),
     );
     // Writing to a string cannot fail.
-    let _ = writeln!(svg, "<text class=\"axis\" x=\"4\" y=\"17\">{}</text>", escape(&corner));
+    let _ = writeln!(
+        svg,
+        "<text class=\"axis\" x=\"4\" y=\"17\">{}</text>",
+        escape(&corner)
+    );
     for (i, column) in columns.iter().enumerate() {
         let x = left + wide * i + wide / 2;
         let text = escape(&shortened(&layout.columns[*column]));
-        let _ = writeln!(svg, "<text class=\"middle\" x=\"{x}\" y=\"17\">{text}</text>");
+        let _ = writeln!(
+            svg,
+            "<text class=\"middle\" x=\"{x}\" y=\"17\">{text}</text>"
+        );
     }
     for (i, head) in heads.enumerate() {
         let y = top + HEIGHT * i + HEIGHT / 2 + 5;

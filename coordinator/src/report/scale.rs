@@ -40,7 +40,10 @@ pub(super) fn excess_class(excess: f64, baseline: f64) -> Option<&'static str> {
         return Some("n0");
     }
     let size = excess.abs() / baseline.abs().max(1.0);
-    let step = [1e-6, 1e-4, 1e-2, 1e-1].iter().filter(|t| size > **t).count();
+    let step = [1e-6, 1e-4, 1e-2, 1e-1]
+        .iter()
+        .filter(|t| size > **t)
+        .count();
     let index = if excess < 0.0 { 4 - step } else { 6 + step };
     Some(EXCESS[index].0)
 }
@@ -111,7 +114,11 @@ impl Axis {
         let rough = (self.high - self.low) / 4.0;
         let power = rough.log10().floor();
         let unit = 10_f64.powf(power);
-        let step = unit * [1.0, 2.0, 5.0, 10.0].into_iter().find(|m| m * unit >= rough).unwrap_or(10.0);
+        let step = unit
+            * [1.0, 2.0, 5.0, 10.0]
+                .into_iter()
+                .find(|m| m * unit >= rough)
+                .unwrap_or(10.0);
         let digits = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
         let first = (self.low / step).ceil();
         (0..6)

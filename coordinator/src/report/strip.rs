@@ -59,12 +59,22 @@ fn rank(cell: &CellSummary) -> f64 {
         return f64::NEG_INFINITY;
     };
     let excess = run.excess.map_or(f64::INFINITY, |e| e.0);
-    if excess.is_nan() { f64::INFINITY } else { excess }
+    if excess.is_nan() {
+        f64::INFINITY
+    } else {
+        excess
+    }
 }
 
 fn table(page: &mut Html, view: &View<'_>, cells: &[&CellSummary]) {
     page.raw("<div class=\"scroll\"><table class=\"ranges\">\n");
-    page.heads(&["cell", "certified values", "certified", "worst excess", "worst uncertified"]);
+    page.heads(&[
+        "cell",
+        "certified values",
+        "certified",
+        "worst excess",
+        "worst uncertified",
+    ]);
     let mut groups: Vec<(Option<u64>, Vec<&CellSummary>)> = Vec::new();
     for cell in cells {
         let key = cell.baseline.map(|b| b.value.0.to_bits());
@@ -86,9 +96,16 @@ fn rows(page: &mut Html, view: &View<'_>, cells: &[&CellSummary]) {
         .iter()
         .filter_map(|c| c.values)
         .flat_map(|v| [v.min.0, v.max.0]);
-    let worst = cells.iter().filter_map(|c| c.worst.as_ref()).map(|w| w.value.0);
+    let worst = cells
+        .iter()
+        .filter_map(|c| c.worst.as_ref())
+        .map(|w| w.value.0);
     let base = baseline.map(|b| b.value.0);
-    let known: Vec<f64> = certified.chain(worst).chain(base).filter(|x| x.is_finite()).collect();
+    let known: Vec<f64> = certified
+        .chain(worst)
+        .chain(base)
+        .filter(|x| x.is_finite())
+        .collect();
     // A run without a certificate may stretch the axis, but not so far that nothing else is seen.
     let low = known.iter().copied().fold(f64::INFINITY, f64::min);
     let high = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -137,7 +154,10 @@ fn scale_drawing(axis: &Axis, baseline: Option<f64>) -> String {
 fn row(page: &mut Html, view: &View<'_>, cell: &CellSummary, axis: &Axis) {
     let worst = cell.worst.as_ref().map_or_else(
         || "none certified".to_owned(),
-        |run| run.excess.map_or_else(|| format!("value {}", number(run.value.0)), |e| signed(e.0)),
+        |run| {
+            run.excess
+                .map_or_else(|| format!("value {}", number(run.value.0)), |e| signed(e.0))
+        },
     );
     let uncertified = cell.worst_uncertified.as_ref().map_or_else(
         || "–".to_owned(),
@@ -207,7 +227,11 @@ fn hollow(run: &RunSummary, axis: &Axis, y: f64) -> String {
         return format!("<circle class=\"hollow\" cx=\"{x:.1}\" cy=\"{y}\" r=\"5\"/>");
     }
     // A value below the axis points left; all others, and what is no number, point right.
-    let (x, tip) = if axis.is_below(run.value.0) { (9.0, -7.0) } else { (WIDTH - 9.0, 7.0) };
+    let (x, tip) = if axis.is_below(run.value.0) {
+        (9.0, -7.0)
+    } else {
+        (WIDTH - 9.0, 7.0)
+    };
     format!(
         "<path class=\"hollow\" d=\"M{x} {}L{} {y}L{x} {}Z\"/>",
         y - 5.0,
