@@ -33,7 +33,12 @@ pub struct Provenance<'a> {
 /// The text of `report.html`.
 pub fn render(summary: &Summary, provenance: &Provenance<'_>) -> String {
     let fields = varying(&summary.cells);
-    let view = View { summary, fields };
+    let telling = telling(&summary.cells, &fields);
+    let view = View {
+        summary,
+        fields,
+        telling,
+    };
     let title = escape(&summary.sweep.name);
     let mut page = Html::default();
     page.raw(&format!(
@@ -59,6 +64,8 @@ pub fn render(summary: &Summary, provenance: &Provenance<'_>) -> String {
 struct View<'a> {
     summary: &'a Summary,
     fields: Vec<String>,
+    /// Those of them that suffice to tell the cells apart.
+    telling: Vec<String>,
 }
 
 impl View<'_> {
@@ -70,8 +77,33 @@ impl View<'_> {
 
     /// A cell in the fields that tell it from the others: `depth 4 · tanh`.
     fn label(&self, cell: &CellSummary) -> String {
-        label(cell, &self.fields)
+        label(cell, &self.telling)
     }
+}
+
+/// Few fields that tell all cells apart, in their order: the one that leaves most cells different
+/// is taken first, and so on. In a grid of crossed axes these are all, in one of zipped axes few.
+fn telling(cells: &[CellSummary], fields: &[String]) -> Vec<String> {
+    let different = |chosen: &[usize]| {
+        let keys = cells.iter().map(|cell| {
+            let values = chosen.iter().map(|i| View::field(cell, &fields[*i]));
+            values.collect::<Vec<_>>()
+        });
+        keys.collect::<std::collections::HashSet<_>>().len()
+    };
+    let mut chosen: Vec<usize> = Vec::new();
+    let mut reached = 1;
+    while reached < cells.len() {
+        let next = (0..fields.len())
+            .filter(|i| !chosen.contains(i))
+            .map(|i| (different(&[chosen.as_slice(), &[i]].concat()), i))
+            .max_by_key(|(n, i)| (*n, std::cmp::Reverse(*i)));
+        let Some((n, i)) = next else { break };
+        chosen.push(i);
+        reached = n;
+    }
+    chosen.sort_unstable();
+    chosen.into_iter().map(|i| fields[i].clone()).collect()
 }
 
 /// A cell in some of its fields. Words stand alone, numbers with the name of their field.

@@ -8,17 +8,17 @@ pub(super) type Step = (&'static str, &'static str);
 /// Steps of the excess, relative to max(1, |baseline|); the same in every report, so that two
 /// reports can be laid side by side.
 pub(super) const EXCESS: [Step; 11] = [
-    ("b5", "below by more than 1e-1"),
-    ("b4", "1e-2 to 1e-1"),
-    ("b3", "1e-4 to 1e-2"),
-    ("b2", "1e-6 to 1e-4"),
-    ("b1", "less than 1e-6"),
+    ("b5", "below −1e-1"),
+    ("b4", "−1e-1 to −1e-2"),
+    ("b3", "−1e-2 to −1e-4"),
+    ("b2", "−1e-4 to −1e-6"),
+    ("b1", "−1e-6 to the tolerance"),
     ("n0", "at the baseline"),
-    ("o1", "less than 1e-6"),
-    ("o2", "1e-6 to 1e-4"),
-    ("o3", "1e-4 to 1e-2"),
-    ("o4", "1e-2 to 1e-1"),
-    ("o5", "above by more than 1e-1"),
+    ("o1", "the tolerance to +1e-6"),
+    ("o2", "+1e-6 to +1e-4"),
+    ("o3", "+1e-4 to +1e-2"),
+    ("o4", "+1e-2 to +1e-1"),
+    ("o5", "above +1e-1"),
 ];
 
 /// Steps of the certified share.

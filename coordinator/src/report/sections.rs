@@ -64,7 +64,15 @@ fn sentence(summary: &Summary) -> String {
     let of = |verdict| inside.iter().filter(|c| c.verdict == verdict).count() as u64;
     let cells = count(inside.len() as u64, "cell");
     let worst = summary.overall.worst_excess.map_or(String::new(), |e| {
-        format!(" The worst excess is {}.", signed(e.0))
+        {
+            // The tolerance is never smaller than this.
+            let on = if e.0.abs() <= 1e-9 {
+                ", on the baseline to the tolerance"
+            } else {
+                ""
+            };
+            format!(" The worst excess is {}{on}.", signed(e.0))
+        }
     });
     let mut text = match summary.overall.verdict {
         CellVerdict::Violated => format!(
@@ -81,14 +89,18 @@ fn sentence(summary: &Summary) -> String {
         ),
         _ => format!(
             "{} of {cells} inside the theorem's assumptions {} too few certified runs or a \
-             baseline that is not proved; none of {} lies above its baseline.{worst}",
+             baseline that is not proved; {}.{worst}",
             of(CellVerdict::Inconclusive),
             if of(CellVerdict::Inconclusive) == 1 {
                 "has"
             } else {
                 "have"
             },
-            count(certified, "certified minimum").replace("minimums", "minima")
+            match certified {
+                0 => "no run there is certified".to_owned(),
+                1 => "the one certified minimum does not lie above its baseline".to_owned(),
+                n => format!("none of {n} certified minima lies above its baseline"),
+            }
         ),
     };
     let bad = outside
