@@ -18,7 +18,7 @@ use crate::table::{shown, varying};
 use html::{Html, escape};
 
 /// What the page says beside the summary.
-#[allow(missing_debug_implementations, reason = "it holds a function")]
+#[expect(missing_debug_implementations, reason = "it holds a function")]
 pub struct Provenance<'a> {
     /// Text of the grid.
     pub grid: &'a str,
