@@ -135,17 +135,16 @@ pub async fn of_grid(
     grid: Arc<Grid>,
     data: DataTable,
     address: &Address,
-) -> Result<Summary, Failure> {
-    let store = open_store(address).await?;
-    let id = sweep_id(&grid);
-    let sweeps = store.sweeps().await.map_err(|e| store_failure(&e))?;
-    let Some(stored) = sweeps.into_iter().find(|s| s.text.id == id) else {
-        let message = format!("the store {address} has no sweep of this grid");
-        return Err((code::BAD_INPUT, message));
+) -> Result<(Summary, StoredSweep), Failure> {
+    let AtRest { store, stored } = AtRest::open(address, &grid).await?;
+    let kept = Kept {
+        stored: stored.clone(),
+        grid,
+        data,
     };
-    let found = summary(&store, Kept { stored, grid, data }).await?;
+    let found = summary(&store, kept).await?;
     store.close().await.map_err(|e| store_failure(&e))?;
-    Ok(found)
+    Ok((found, stored))
 }
 
 /// The summary of what is recorded of a sweep.

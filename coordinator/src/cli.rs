@@ -4,6 +4,7 @@ mod certs;
 mod diff;
 mod plan;
 mod remote;
+mod report;
 mod settings;
 mod verify;
 
@@ -108,6 +109,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Show that nothing is lost, doubled or changed, and compute a share of the runs again
     Verify(verify::VerifyArgs),
+    /// Write what a store holds of a grid, finished or not, as one HTML page
+    Report(report::ReportArgs),
     /// Write a commented grid that runs as it is
     Init {
         /// Where
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
         Some(Command::Explain(args)) => remote::explain(&args),
         Some(Command::Diff(args)) => diff::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
+        Some(Command::Report(args)) => report::main(&args),
         Some(Command::Init { file }) => init(&file),
         Some(Command::Schema) => {
             print(&format!("{:#}\n", common::grid::schema()));

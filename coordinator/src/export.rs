@@ -5,6 +5,7 @@
 //! | `summary.json` | the summary, CONTRACT §4; its bytes depend on grid and numeric level alone |
 //! | `summary.csv` | one row for each cell |
 //! | `run.json` | how it was computed: workers, hosts, failures, times, the chain of results |
+//! | `report.html` | the same for people: see [`crate::report`] |
 //! | `minima/` | θ by array, each task's full specification, the data: see [`crate::minima`] |
 //!
 //! Each file is written under another name and renamed: who reads one reads a whole one.
@@ -14,11 +15,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use common::canon::NUMERICS_VERSION;
-use common::ids::{WorkerId, to_hex};
+use common::ids::{TaskId, WorkerId, to_hex};
 use common::math::NUMERIC_LEVEL;
 use common::summary::Summary;
 use serde_json::json;
 
+use crate::report::{self, Provenance};
 use crate::store::{Store, StoreError, StoredSweep};
 use crate::sweep::GridSweep;
 
@@ -73,7 +75,29 @@ pub async fn write_all<S: Store>(
     let run = run_json(store, sweep, account).await?;
     let text = format!("{run:#}\n");
     write(&folder.join("run.json"), text.as_bytes())?;
-    crate::minima::write_all(&folder.join("minima"), store, sweep, workload).await
+    crate::minima::write_all(&folder.join("minima"), store, sweep, workload).await?;
+    write_report(&folder.join("report.html"), sweep, summary, Some(account))
+}
+
+/// Writes the report; the minima that it names as kept are those in `minima/` beside it.
+///
+/// # Errors
+/// When the disk does not take it.
+pub(crate) fn write_report(
+    path: &Path,
+    sweep: &StoredSweep,
+    summary: &Summary,
+    account: Option<&Account>,
+) -> Result<(), ExportError> {
+    let minima = path.with_file_name("minima");
+    let kept = |task: &TaskId| minima.join(format!("{task}.npz")).exists();
+    let provenance = Provenance {
+        grid: &sweep.text.grid,
+        created_at: sweep.created_at,
+        account,
+        kept: &kept,
+    };
+    write(path, report::render(summary, &provenance).as_bytes())
 }
 
 /// Writes a file as a whole.

@@ -17,6 +17,7 @@ pub mod leadership;
 pub mod local;
 pub mod minima;
 pub mod progress;
+pub mod report;
 pub mod rpc;
 pub mod run;
 pub mod serve;

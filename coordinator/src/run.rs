@@ -439,7 +439,7 @@ fn exit_code(summary: &Summary, fail_on: FailOn) -> u8 {
 /// `summary`: what a store at rest holds of a grid.
 pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Address) -> u8 {
     match at_rest::of_grid(grid, data, store).await {
-        Ok(summary) => {
+        Ok((summary, _)) => {
             print(&summary.to_json());
             code::DONE
         }

@@ -81,7 +81,7 @@ fn excess(cell: &CellSummary) -> f64 {
 
 /// Fields that have two different values somewhere, in their order. A field
 /// that some cells lack follows from one that all have.
-fn varying(cells: &[CellSummary]) -> Vec<String> {
+pub(crate) fn varying(cells: &[CellSummary]) -> Vec<String> {
     let mut fields: Vec<(&str, &Value, bool)> = Vec::new();
     for (name, value) in cells.iter().flat_map(|cell| &cell.cell.0) {
         match fields.iter_mut().find(|f| f.0 == name) {
@@ -127,7 +127,7 @@ fn row(cell: &CellSummary, fields: &[String], colours: bool) -> Vec<Cell> {
 }
 
 /// A value in few characters: `tanh`, `t / (1 + abs(t))`, `leaky_relu 0.1`.
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Object(map) => {
