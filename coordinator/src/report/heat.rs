@@ -235,7 +235,7 @@ fn width(text: &str) -> usize {
 }
 
 /// Longest text of a head.
-const LONGEST: usize = 60;
+const LONGEST: usize = 80;
 
 fn shortened(text: &str) -> String {
     if text.chars().count() <= LONGEST {

@@ -114,7 +114,7 @@ fn rows(page: &mut Html, view: &View<'_>, cells: &[&CellSummary]) {
         .iter()
         .filter_map(|c| c.worst_uncertified.as_ref())
         .map(|w| w.value.0)
-        .filter(|x| known.is_empty() || (low - reach..=high + reach).contains(x));
+        .filter(|x| reach == 0.0 || (low - reach..=high + reach).contains(x));
     let axis = Axis::over(known.iter().copied().chain(near), WIDTH);
     let text = baseline.map_or_else(
         || "baseline not known".to_owned(),
