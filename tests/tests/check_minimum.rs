@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tests::processes::{coordinator, output, worker};
@@ -33,6 +34,12 @@ fn script() -> PathBuf {
 
 /// A Python that has NumPy; `None`, with the reason said, if there is none and none is demanded.
 fn python() -> Option<PathBuf> {
+    // Tests run side by side, and one environment is enough.
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(find_python).clone()
+}
+
+fn find_python() -> Option<PathBuf> {
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("numpy-venv");
     let python = venv.join("bin/python");
     let works = || {
@@ -41,7 +48,7 @@ fn python() -> Option<PathBuf> {
     };
     if !works() {
         let made = Command::new("python3")
-            .args(["-m", "venv"])
+            .args(["-m", "venv", "--clear"])
             .arg(&venv)
             .output();
         let installed = Command::new(&python)

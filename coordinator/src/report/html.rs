@@ -78,6 +78,13 @@ fn non_finite(x: f64) -> Option<&'static str> {
     }
 }
 
+/// The k of 10^k ≤ x < 10^(k + 1), for positive x, as its shortest decimal form has it.
+pub(super) fn decade(x: f64) -> i32 {
+    let text = format!("{x:e}");
+    let exponent = text.rsplit_once('e').map(|(_, e)| e.parse());
+    exponent.and_then(Result::ok).unwrap_or(0)
+}
+
 /// Six significant digits: `0.264031`, `3.1e-12`.
 pub(super) fn number(x: f64) -> String {
     if let Some(text) = non_finite(x) {
@@ -88,7 +95,7 @@ pub(super) fn number(x: f64) -> String {
         "0".to_owned()
     } else if (1e-4..1e6).contains(&size) {
         // At most 5 digits before the point, so from 0 to 9 behind it.
-        let digits = (5 - size.log10().floor() as i32).clamp(0, 9) as usize;
+        let digits = (5 - decade(size)).clamp(0, 9) as usize;
         format!("{x:.digits$}")
     } else {
         format!("{x:.2e}")

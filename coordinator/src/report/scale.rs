@@ -2,6 +2,8 @@
 
 use common::summary::{CellSummary, tolerance};
 
+use super::html::decade;
+
 /// A step of a colour scale: its class in the style sheet, and what it stands for.
 pub(super) type Step = (&'static str, &'static str);
 
@@ -101,7 +103,7 @@ impl Axis {
         let share = (x - self.low) / (self.high - self.low);
         (-1e-9..=1.0 + 1e-9)
             .contains(&share)
-            .then(|| MARGIN + share * (self.width - 2.0 * MARGIN))
+            .then_some(MARGIN + share * (self.width - 2.0 * MARGIN))
     }
 
     /// Whether a value lies left of the axis.
@@ -112,14 +114,13 @@ impl Axis {
     /// Round values along the axis, with their text.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let rough = (self.high - self.low) / 4.0;
-        let power = rough.log10().floor();
-        let unit = 10_f64.powf(power);
+        let unit: f64 = format!("1e{}", decade(rough)).parse().unwrap_or(1.0);
         let step = unit
             * [1.0, 2.0, 5.0, 10.0]
                 .into_iter()
                 .find(|m| m * unit >= rough)
                 .unwrap_or(10.0);
-        let digits = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
+        let digits = (-decade(step)).clamp(0, 12) as usize;
         let first = (self.low / step).ceil();
         (0..6)
             .map(|k| (first + f64::from(k)) * step)
