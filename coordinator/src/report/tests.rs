@@ -9,8 +9,11 @@ use super::{Provenance, html, render, scale};
 
 const BASELINE: BaselineId = BaselineId([0; 32]);
 
+/// A cell: its fields, and how its runs ended at which values.
+type Cell = (Vec<(&'static str, Value)>, Vec<(Outcome, f64)>);
+
 /// Cells of the given fields, each with runs of the given outcomes and values; baseline 0.25.
-fn summary(name: &str, cells: &[(Vec<(&str, Value)>, Vec<(Outcome, f64)>)]) -> Summary {
+fn summary(name: &str, cells: &[Cell]) -> Summary {
     let info = SweepInfo {
         id: "s".into(),
         name: name.into(),
@@ -84,7 +87,7 @@ fn certified(values: [f64; 5]) -> Vec<(Outcome, f64)> {
 }
 
 /// Depth 1 and 2 × tanh and relu; all hold.
-fn crossed() -> Vec<(Vec<(&'static str, Value)>, Vec<(Outcome, f64)>)> {
+fn crossed() -> Vec<Cell> {
     let mut cells = Vec::new();
     for depth in [1, 2] {
         for activation in ["tanh", "relu"] {
