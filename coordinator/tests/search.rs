@@ -343,7 +343,10 @@ fn cells_outside_the_assumptions_get_more_and_settled_ones_little() {
     let summary = play.summary();
     let runs = |n: usize| summary.cells[n].search.map_or(0, |s| s.runs);
     assert_eq!(summary.cells[0].assumptions_broken, [""; 0]);
-    assert_eq!(summary.cells[1].assumptions_broken, ["skip: none (no outer skip)"]);
+    assert_eq!(
+        summary.cells[1].assumptions_broken,
+        ["skip: none (no outer skip)"]
+    );
     assert_eq!(runs(0) + runs(1), 150);
     assert!(runs(0) > 0, "a settled cell is looked after");
     assert!(runs(0) < 15, "{}", runs(0));
