@@ -16,6 +16,7 @@ pub mod node;
 pub mod pb;
 #[cfg(feature = "rpc")]
 pub mod pem;
+pub mod planted;
 #[cfg(feature = "rpc")]
 pub mod protocol;
 pub mod record;

@@ -131,7 +131,7 @@ impl Play {
     }
 
     /// Plays on until nothing is left, in an order of its own, dying `deaths` times on the way.
-    fn to_end(&mut self, mut deaths: u32) {
+    fn play_on(&mut self, mut deaths: u32) {
         let mut done = 0;
         loop {
             let mut open: Vec<u64> = (done..self.sweep.len()).collect();
@@ -171,7 +171,7 @@ impl Play {
 
 fn undisturbed() -> Play {
     let mut play = Play::new(&with_search(), 0);
-    play.to_end(0);
+    play.play_on(0);
     play
 }
 
@@ -185,7 +185,7 @@ proptest! {
     ) {
         let mut first = undisturbed();
         let mut other = Play::new(&with_search(), dice);
-        other.to_end(deaths);
+        other.play_on(deaths);
         prop_assert_eq!(first.plan(), other.plan());
         prop_assert_eq!(first.summary().to_json(), other.summary().to_json());
     }
@@ -221,7 +221,7 @@ fn as_many_runs_as_asked_for_and_none_of_them_twice() {
 fn another_search_seed_tries_other_runs() {
     let mut one = undisturbed();
     let mut other = Play::new(&with_search().replace("seed: 7", "seed: 8"), 0);
-    other.to_end(0);
+    other.play_on(0);
     let (one, other) = (one.plan(), other.plan());
     assert_eq!(one[..TASKS as usize], other[..TASKS as usize]);
     let one: BTreeSet<_> = one[TASKS as usize..].iter().collect();
@@ -232,7 +232,7 @@ fn another_search_seed_tries_other_runs() {
 fn the_runs_of_a_search_enter_no_share_and_no_bound() {
     let with = undisturbed().summary();
     let mut plain = Play::new(GRID, 0);
-    plain.to_end(0);
+    plain.play_on(0);
     let plain = plain.summary();
     let mut searched = 0;
     for (with, plain) in with.cells.iter().zip(&plain.cells) {
@@ -267,7 +267,7 @@ fn a_violation_found_by_the_search_violates_its_cell_and_no_bound() {
         } => run(Outcome::CertifiedMinimum, BASELINE + 0.5),
         _ => found(id),
     };
-    play.to_end(0);
+    play.play_on(0);
     let summary = play.summary();
     let inside = &summary.cells[0];
     assert_eq!(inside.assumptions_broken, [""; 0]);
@@ -292,7 +292,7 @@ fn an_arm_that_keeps_finding_worse_minima_is_pulled_more() {
         }
         evidence
     };
-    play.to_end(0);
+    play.play_on(0);
     let mut pulls: BTreeMap<String, usize> = BTreeMap::new();
     for start in play.starts() {
         *pulls.entry(start.to_string()).or_default() += 1;
@@ -316,7 +316,7 @@ fn a_plateau_is_one_success_however_often_it_is_found() {
         } => run(Outcome::CertifiedMinimum, BASELINE),
         _ => found(id),
     };
-    play.to_end(0);
+    play.play_on(0);
     let starts = play.starts();
     let dead = |s: &&Start| {
         let Start::Drawn { kind, .. } = s else {
@@ -339,7 +339,7 @@ fn cells_outside_the_assumptions_get_more_and_settled_ones_little() {
         }
         evidence
     };
-    play.to_end(0);
+    play.play_on(0);
     let summary = play.summary();
     let runs = |n: usize| summary.cells[n].search.map_or(0, |s| s.runs);
     assert_eq!(summary.cells[0].assumptions_broken, [""; 0]);
@@ -358,7 +358,7 @@ fn given_points_that_are_only_certified_are_not_searched() {
         &format!("{GRID}{SEARCH}training: {{budget: {{evaluations: 0}}}}\n"),
         0,
     );
-    play.to_end(0);
+    play.play_on(0);
     assert_eq!(play.sweep.len(), TASKS);
     assert_eq!(play.summary().totals.planned, TASKS);
     assert!(!play.summary().sweep.partial);
@@ -396,7 +396,7 @@ fn a_failed_task_that_succeeds_too_late_makes_the_search_stale_until_it_is_decid
     assert!(play.summary().sweep.partial);
     // The same command once more.
     play.restart();
-    play.to_end(0);
+    play.play_on(0);
     assert!(!play.sweep.is_search_stale());
     assert_eq!(play.summary().to_json(), expected);
 }
@@ -408,7 +408,7 @@ fn a_failed_task_that_succeeds_in_time_leaves_no_trace() {
     let failed = play.sweep.task(3).id;
     play.sweep.set_aside(3, &failed, FailureKind::Crash);
     play.sweep.taken_up_again(3, &failed);
-    play.to_end(0);
+    play.play_on(0);
     assert!(!play.sweep.is_search_stale());
     assert_eq!(play.summary().to_json(), expected);
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::ids::{BaselineId, IdMap, IdSet, TaskId};
+use common::planted::{Bug, planted};
 use common::protocol::{FailureKind, Place, SolvedBaseline, SweepNumber};
 use common::record::Evidence;
 
@@ -158,6 +159,9 @@ impl Core {
         };
         sweep.workload.baseline_solved(id, &solved.evidence);
         need.state = NeedState::Solved { solved, mark };
+        if planted(Bug::LosesParkedRuns) {
+            return;
+        }
         for (position, planned) in self.wake(number, id).into_iter().rev() {
             if let Some(sweep) = self.sweeps.get_mut(&number) {
                 sweep.ahead.push_front(Ahead { position, planned });
@@ -223,6 +227,9 @@ impl Core {
                 because_of: None,
             },
         );
+        if planted(Bug::LosesParkedRunsOfFailedBaseline) {
+            return;
+        }
         for (position, planned) in self.wake(number, id) {
             self.blocked(number, position, &planned.id, id);
         }
@@ -267,6 +274,9 @@ impl Core {
             return;
         };
         sweep.failed.remove(&TaskId::from(baseline));
+        if planted(Bug::KeepsRunsBlocked) {
+            return;
+        }
         let blocked: BTreeMap<u64, TaskId> = sweep
             .failed
             .iter()

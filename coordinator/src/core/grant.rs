@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use common::planted::{Bug, planted};
 use common::protocol::{Attempt, CoordinatorMessage, Lease, LeaseId, SweepNumber, Work};
 
 use super::sweep::{NeedState, Parked, Ready};
@@ -159,7 +160,9 @@ impl Core {
                 exhausted.push(sweep);
                 continue;
             };
-            self.last_attempt += 1;
+            if self.last_attempt % 8 != 7 || !planted(Bug::ReusesAttempts) {
+                self.last_attempt += 1;
+            }
             let attempt = Attempt::new(self.epoch, self.last_attempt);
             let Some(work) = self.work_of(idx) else {
                 // Its baseline was solved a moment ago, so this cannot be;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::ids::{BaselineId, TaskId};
+use common::planted::{Bug, planted};
 use common::protocol::{Place, ReceiptStatus, SweepNumber};
 
 use super::Core;
@@ -94,6 +95,9 @@ impl Core {
     /// A task that some sweeps have set aside has a result after all: another
     /// sweep had more luck.
     fn settle_failed(&mut self, id: &TaskId, evidence: &Opened) {
+        if planted(Bug::LeavesResultBesideFailure) {
+            return;
+        }
         let failed_in: Vec<Place> = self
             .sweeps
             .values()
@@ -172,6 +176,12 @@ impl Core {
         self.journal.n_failed += usize::from(flight.failures == 0);
         self.journal.n_waiting += usize::from(flight.due.is_none());
         flight.failures += 1;
+        if planted(Bug::AcknowledgesFailedCommit) {
+            for (session, _, receipt) in std::mem::take(&mut flight.resting.receipts) {
+                let outgoing = self.outgoing.entry(session).or_default();
+                outgoing.receipts.push(receipt);
+            }
+        }
         let doublings = flight.failures.saturating_sub(1).min(4);
         flight.due = Some(self.now.after(pause * (1 << doublings)));
         self.notice(Notice::StoreFailing { error });
@@ -188,6 +198,9 @@ impl Core {
                 self.journal.n_waiting -= 1;
                 let (ticket, records) = (*ticket, flight.records.clone());
                 self.effects.push(Effect::Persist { ticket, records });
+                if planted(Bug::PresentsFirstFailedCommitOnly) {
+                    return;
+                }
             }
         }
     }
@@ -205,7 +218,7 @@ impl Core {
             return;
         };
         if let Some(ticket) = sweep.ending {
-            if self.journal.is_durable(ticket)
+            if (self.journal.is_durable(ticket) || planted(Bug::EndsSweepBeforeCommit))
                 && let Some(sweep) = self.sweeps.remove(&number)
             {
                 self.effects.push(Effect::SweepEnded {
@@ -220,7 +233,8 @@ impl Core {
         match sweep.state {
             // A paused sweep whose last task has come back is over all the same.
             SweepState::Running | SweepState::Paused => {
-                if !sweep.is_exhausted() || sweep.workload.next_round() {
+                let more = !planted(Bug::SkipsLaterRounds);
+                if !sweep.is_exhausted() || more && sweep.workload.next_round() {
                     return;
                 }
                 sweep.state = SweepState::Finished;

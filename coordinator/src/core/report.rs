@@ -6,6 +6,7 @@
 //! while that lease is the current one: that is what attempt numbers are for.
 
 use common::ids::{BaselineId, TaskId, WorkerId};
+use common::planted::{Bug, planted};
 use common::protocol::{
     Attempt, FailureKind, HandBack, LeaseId, Place, Receipt, ReceiptStatus, SweepNumber,
 };
@@ -83,7 +84,9 @@ impl Core {
             self.on_malformed(session, number, lease, detail);
             return;
         }
-        if let State::Recording { ticket, record } = self.tasks[idx].state {
+        if let State::Recording { ticket, record } = self.tasks[idx].state
+            && !planted(Bug::RecordsSecondResult)
+        {
             self.on_second_result(session, number, lease, &arrived.evidence, ticket, record);
             return;
         }
@@ -155,6 +158,10 @@ impl Core {
         self.tasks[idx].state = State::Recording { ticket, record };
         self.journal.resting.results.push((record, idx));
         let status = ReceiptStatus::Recorded;
+        if planted(Bug::AcknowledgesBeforeCommit) {
+            self.receipt(session, lease, status, String::new());
+            return;
+        }
         let receipt = Receipt {
             lease,
             status,
@@ -269,10 +276,12 @@ impl Core {
         if !place.baseline {
             sweep.workload.taken_up_again(place.position, id);
         }
-        self.journal.push(Record::TakenUpAgain {
-            sweep: place.sweep,
-            tasks: vec![*id],
-        });
+        if !planted(Bug::ForgetsToRecordTakingUp) {
+            self.journal.push(Record::TakenUpAgain {
+                sweep: place.sweep,
+                tasks: vec![*id],
+            });
+        }
         sweep.last_ticket = self.journal.next();
         let ahead_of_walk = sweep.adopted.contains(&place.position);
         let idx = self.revive(id, place)?;
@@ -317,7 +326,11 @@ impl Core {
         message: String,
     ) {
         let current = self.tasks.find(&lease.task);
-        let current = current.filter(|idx| self.tasks[*idx].grant(number, lease.attempt).is_some());
+        let current = current.filter(|idx| {
+            self.tasks[*idx].grant(number, lease.attempt).is_some()
+                || planted(Bug::FailsForStaleLease)
+                    && matches!(self.tasks[*idx].state, State::Leased(_))
+        });
         let Some(idx) = current else {
             self.receipt(session, lease, ReceiptStatus::Stale, String::new());
             return;
@@ -356,14 +369,16 @@ impl Core {
         let id = task.id;
         let decision = self.config.retry.decide(&task.failures);
         for place in task.owners.clone() {
-            self.journal.push(Record::Failure {
-                task: id,
-                place,
-                worker,
-                attempt,
-                kind,
-                message: message.clone(),
-            });
+            if !planted(Bug::ForgetsToRecordFailures) {
+                self.journal.push(Record::Failure {
+                    task: id,
+                    place,
+                    worker,
+                    attempt,
+                    kind,
+                    message: message.clone(),
+                });
+            }
             if let Some(sweep) = self.sweeps.get_mut(&place.sweep) {
                 sweep.last_ticket = ticket;
             }
@@ -390,10 +405,12 @@ impl Core {
     fn set_aside(&mut self, idx: TaskIdx, kind: FailureKind) {
         let task = self.tasks.remove(idx);
         for place in task.owners {
-            self.journal.push(Record::SetAside {
-                task: task.id,
-                place,
-            });
+            if !planted(Bug::ForgetsToRecordSetAside) {
+                self.journal.push(Record::SetAside {
+                    task: task.id,
+                    place,
+                });
+            }
             let Some(sweep) = self.sweeps.get_mut(&place.sweep) else {
                 continue;
             };

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use common::ids::WorkerId;
+use common::planted::{Bug, planted};
 use common::protocol::FailureKind;
 
 /// One failure of a task.
@@ -80,11 +81,13 @@ impl RetryLimits {
         let same = u32::try_from(same).unwrap_or(u32::MAX);
         let limit = match last.kind {
             FailureKind::InvalidTask => 1,
+            FailureKind::Panic if planted(Bug::RetriesForEver) => u32::MAX,
             FailureKind::Panic => self.panic,
             FailureKind::OutOfMemory => self.out_of_memory,
             FailureKind::Crash => self.crash,
             FailureKind::DataUnavailable => self.data_unavailable,
             FailureKind::IdentityMismatch => self.identity_mismatch,
+            FailureKind::WorkerLost if planted(Bug::SetsAsideAtOnce) => 1,
             FailureKind::WorkerLost => self.worker_lost,
             FailureKind::MalformedReport => self.malformed_report,
         };

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 
 use common::ids::{BaselineId, IdMap, IdSet, TaskId};
+use common::planted::{Bug, planted};
 use common::protocol::{FailureKind, Place, SweepNumber};
 
 use super::Core;
@@ -106,7 +107,7 @@ impl Core {
         {
             let position = sweep.walked;
             sweep.walked += 1;
-            if sweep.adopted.remove(&position) {
+            if sweep.adopted.remove(&position) && !planted(Bug::MeetsAdoptedTasksAgain) {
                 continue;
             }
             let planned = sweep.workload.task(position);
@@ -197,7 +198,9 @@ impl Core {
             return;
         }
         if self.tasks.find(&id).is_none() {
-            if let Some(opened) = results.get(&id) {
+            if let Some(opened) = results.get(&id)
+                && !planted(Bug::IgnoresFoundResults)
+            {
                 self.take_recorded(number, run.position, &id, opened);
                 if let PlannedWork::Run { baseline, .. } = run.planned.work {
                     // The summary needs it even if no run does any more.
@@ -412,6 +415,9 @@ impl Core {
             .map(|(ticket, _)| *ticket)
             .collect();
         for ticket in due {
+            if planted(Bug::ForgetsFailedLookups) {
+                continue;
+            }
             if let Some(pending) = self.lookups.get_mut(&ticket) {
                 pending.again = None;
                 let lookup = pending.lookup();

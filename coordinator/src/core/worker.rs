@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::ids::WorkerId;
+use common::planted::{Bug, planted};
 use common::protocol::{
     CoordinatorMessage, FailureKind, Heartbeat, HeldLease, HeldState, Hello, LeaseId, PROTOCOL,
     Place, Profile, Welcome,
@@ -215,7 +216,9 @@ impl Core {
                 attempt: grant.attempt,
             }) {
                 self.end_lease(idx);
-                self.requeue(idx);
+                if !planted(Bug::DropsUnclaimedLeases) {
+                    self.requeue(idx);
+                }
             }
         }
         let mut kept = 0;
@@ -247,7 +250,9 @@ impl Core {
                 grant.recalled = false;
                 true
             }
-            State::Leased(_) | State::Recording { .. } => finished,
+            State::Leased(_) | State::Recording { .. } => {
+                finished || planted(Bug::AcceptsRunningClaimOfOthers)
+            }
             State::Ready | State::Delayed { .. } | State::Waiting => {
                 if !self.was_granted(held.lease) {
                     return false;
@@ -362,7 +367,9 @@ impl Core {
         };
         task.state = State::Waiting;
         for place in &task.owners {
-            if let Some(sweep) = self.sweeps.get_mut(&place.sweep) {
+            if let Some(sweep) = self.sweeps.get_mut(&place.sweep)
+                && !planted(Bug::LeaksLeaseCount)
+            {
                 sweep.leased -= 1;
             }
         }
@@ -373,6 +380,7 @@ impl Core {
         worker.held.swap_remove(grant.position as usize);
         if let Some(moved) = worker.held.get(grant.position as usize).copied()
             && let State::Leased(moved) = &mut self.tasks[moved].state
+            && !planted(Bug::ConfusesHeldPositions)
         {
             moved.position = grant.position;
         }
@@ -488,7 +496,7 @@ impl Core {
             if grant.running {
                 let message = format!("{name} fell silent while computing it");
                 self.fail(idx, id, grant.attempt, FailureKind::WorkerLost, message);
-            } else {
+            } else if !planted(Bug::DropsQueueOfLostWorker) {
                 self.requeue(idx);
             }
         }

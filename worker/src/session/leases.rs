@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use common::ids::CellId;
+use common::planted::{Bug, planted};
 use common::protocol::{
     CellText, FailureKind, HandBack, HeldLease, HeldState, Lease, LeaseId, Outcome, Place, Receipt,
     Report, TaskFailure, Work, WorkerMessage,
@@ -177,7 +178,9 @@ impl Session {
             };
             if held.lease == id && matches!(held.state, State::Preparing) {
                 held.state = State::Queued;
-                self.queue.push_back(id);
+                if !planted(Bug::WorkerForgetsCells) {
+                    self.queue.push_back(id);
+                }
             }
         }
     }
@@ -259,7 +262,10 @@ impl Session {
                 .held
                 .get(&id.task)
                 .is_some_and(|held| held.lease == *id && held.is_waiting());
-            if waiting {
+            if waiting && planted(Bug::WorkerLosesRecalled) {
+                self.n_waiting -= 1;
+                self.held.remove(&id.task);
+            } else if waiting {
                 self.finish(*id, Outcome::HandBack(HandBack::default()));
             }
         }
@@ -301,6 +307,9 @@ impl Session {
 
     /// Notes that nothing that is finished has been sent in this session.
     pub(super) fn unsend_reports(&mut self) {
+        if planted(Bug::WorkerNeverResends) {
+            return;
+        }
         self.unsent.clear();
         for held in self.held.values_mut() {
             if let State::Finished { sent, .. } = &mut held.state {
@@ -342,6 +351,11 @@ impl Session {
             }
         }
         if !batch.is_empty() {
+            if planted(Bug::WorkerForgetsOnSending) {
+                for report in &batch {
+                    self.held.remove(&report.lease.task);
+                }
+            }
             self.effects
                 .push(Effect::Send(WorkerMessage::Reports(batch)));
         }
@@ -358,7 +372,9 @@ impl Held {
             task.place = place;
         }
         if let State::Finished { report, sent } = &mut self.state {
-            report.lease = id;
+            if !planted(Bug::WorkerKeepsOldNumber) {
+                report.lease = id;
+            }
             *sent = false;
         }
     }

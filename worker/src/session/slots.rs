@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use common::planted::{Bug, planted};
 use common::protocol::{FailureKind, Lease, LeaseId, Outcome, Report, TaskFailure};
 use common::record::Telemetry;
 
@@ -240,7 +241,7 @@ impl Session {
             due: self.now.after(wait),
         };
         let unanswered = std::mem::take(&mut slot.assigned);
-        let alone = unanswered.len() == 1;
+        let alone = unanswered.len() == 1 || planted(Bug::WorkerBlamesAll);
         for id in unanswered.into_iter().rev() {
             let in_slot = self
                 .held
