@@ -52,6 +52,7 @@ fn whatever_goes_wrong_every_task_is_recorded_once() {
             ("freezes", stats.freezes),
             ("leaves", stats.leaves),
             ("controls", stats.controls),
+            ("cancelled sweeps", 10 * stats.sweeps_cancelled),
         ] {
             assert!(count > 10, "only {count} {what}");
         }

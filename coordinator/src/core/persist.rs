@@ -198,9 +198,6 @@ impl Core {
                 self.journal.n_waiting -= 1;
                 let (ticket, records) = (*ticket, flight.records.clone());
                 self.effects.push(Effect::Persist { ticket, records });
-                if planted(Bug::PresentsFirstFailedCommitOnly) {
-                    return;
-                }
             }
         }
     }

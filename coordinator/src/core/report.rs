@@ -326,11 +326,7 @@ impl Core {
         message: String,
     ) {
         let current = self.tasks.find(&lease.task);
-        let current = current.filter(|idx| {
-            self.tasks[*idx].grant(number, lease.attempt).is_some()
-                || planted(Bug::FailsForStaleLease)
-                    && matches!(self.tasks[*idx].state, State::Leased(_))
-        });
+        let current = current.filter(|idx| self.tasks[*idx].grant(number, lease.attempt).is_some());
         let Some(idx) = current else {
             self.receipt(session, lease, ReceiptStatus::Stale, String::new());
             return;

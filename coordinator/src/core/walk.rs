@@ -107,7 +107,7 @@ impl Core {
         {
             let position = sweep.walked;
             sweep.walked += 1;
-            if sweep.adopted.remove(&position) && !planted(Bug::MeetsAdoptedTasksAgain) {
+            if sweep.adopted.remove(&position) {
                 continue;
             }
             let planned = sweep.workload.task(position);
@@ -190,7 +190,7 @@ impl Core {
             return;
         };
         let id = run.planned.id;
-        if sweep.adopted.remove(&run.position) {
+        if sweep.adopted.remove(&run.position) && !planted(Bug::IgnoresAdoption) {
             return;
         }
         if sweep.recorded.contains_key(&Key::from(&id)) || sweep.failed.contains_key(&id) {
@@ -314,7 +314,7 @@ impl Core {
         let id = run.planned.id;
         let key = Key::from(&id);
         let sweep = self.sweeps.get_mut(&number)?;
-        if sweep.adopted.remove(&run.position) {
+        if sweep.adopted.remove(&run.position) && !planted(Bug::IgnoresAdoption) {
             return None;
         }
         if sweep.recorded.contains_key(&key) || sweep.failed.contains_key(&id) {

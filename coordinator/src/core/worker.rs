@@ -250,9 +250,7 @@ impl Core {
                 grant.recalled = false;
                 true
             }
-            State::Leased(_) | State::Recording { .. } => {
-                finished || planted(Bug::AcceptsRunningClaimOfOthers)
-            }
+            State::Leased(_) | State::Recording { .. } => finished,
             State::Ready | State::Delayed { .. } | State::Waiting => {
                 if !self.was_granted(held.lease) {
                     return false;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use common::ids::{BaselineId, TaskId};
 use common::pb::encode_evidence;
 use common::protocol::{
-    Attempt, CoordinatorMessage, LeaseId, Outcome, Receipt, ReceiptStatus, SolvedBaseline,
-    SweepNumber, Work, WorkerMessage,
+    Attempt, CoordinatorMessage, FailureKind, LeaseId, Outcome, Receipt, ReceiptStatus,
+    SolvedBaseline, SweepNumber, Work, WorkerMessage,
 };
 use common::record::Evidence;
-use coordinator::core::{Core, Effect, Event, NewSweep, SweepState, Timestamp};
+use coordinator::core::{Core, Effect, Event, NewSweep, RetryLimits, SweepState, Timestamp};
 use coordinator::testing::{FakeWorkload, compute};
 use coordinator::workload::{PlannedWork, Workload};
 
@@ -92,7 +92,7 @@ impl Check {
         let recorded = store.durable.results.contains_key(&task);
         let durable = match (receipt.status, self.reported.get(&lease)) {
             (ReceiptStatus::Recorded, Some(Reported::Failure)) => {
-                store.failures.contains(&(task, lease.attempt))
+                store.failures.contains_key(&(task, lease.attempt))
             }
             (ReceiptStatus::Recorded, Some(Reported::Checkpoint)) => {
                 recorded || store.checkpoints.contains(&task)
@@ -124,23 +124,29 @@ impl Check {
     pub(super) fn sweep_ended(
         &mut self,
         sweep: SweepNumber,
+        state: SweepState,
         workload: &FakeWorkload,
         store: &SimStore,
     ) -> Result<(), String> {
         if !self.ended.insert(sweep) {
             return Err(format!("sweep {sweep} ended twice"));
         }
-        if store.durable.sweeps.get(&sweep).map(|(state, _)| *state) != Some(SweepState::Finished) {
+        if store.durable.sweeps.get(&sweep).map(|(state, _)| *state) != Some(state) {
             return Err(format!(
                 "the end of sweep {sweep} was announced and is not durable"
             ));
         }
-        verify(sweep, workload, store)
+        verify(sweep, state, workload, store)
     }
 }
 
 /// What a sweep gathered is what an undisturbed run would have found.
-fn verify(sweep: SweepNumber, workload: &FakeWorkload, store: &SimStore) -> Result<(), String> {
+fn verify(
+    sweep: SweepNumber,
+    state: SweepState,
+    workload: &FakeWorkload,
+    store: &SimStore,
+) -> Result<(), String> {
     if workload.contradictions > 0 || workload.repetitions > 0 {
         return Err(format!(
             "sweep {sweep}: {} results were gathered again, {} with other bits",
@@ -148,7 +154,7 @@ fn verify(sweep: SweepNumber, workload: &FakeWorkload, store: &SimStore) -> Resu
         ));
     }
     let ended = workload.results.len() + workload.set_aside.len();
-    if ended != workload.distinct() {
+    if ended != workload.distinct() && state == SweepState::Finished {
         return Err(format!(
             "sweep {sweep}: {} recorded and {} set aside of {}",
             workload.results.len(),
@@ -166,13 +172,46 @@ fn verify(sweep: SweepNumber, workload: &FakeWorkload, store: &SimStore) -> Resu
     Ok(())
 }
 
+/// Whether the failures of a task are enough to set it aside, by the documented limits; otherwise
+/// what they are.
+fn has_reason(failures: impl Iterator<Item = FailureKind>) -> Result<(), String> {
+    let limits = RetryLimits::default();
+    let mut counts: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    for kind in failures {
+        let limit = match kind {
+            FailureKind::InvalidTask => 1,
+            FailureKind::Panic => limits.panic,
+            FailureKind::OutOfMemory => limits.out_of_memory,
+            FailureKind::Crash => limits.crash,
+            FailureKind::DataUnavailable => limits.data_unavailable,
+            FailureKind::IdentityMismatch => limits.identity_mismatch,
+            FailureKind::WorkerLost => limits.worker_lost,
+            FailureKind::MalformedReport => limits.malformed_report,
+        };
+        let count = counts.entry(kind.name()).or_insert((0, limit));
+        count.0 += 1;
+    }
+    if counts.values().any(|(count, limit)| count >= limit) {
+        Ok(())
+    } else {
+        Err(format!("{counts:?} (count, limit)"))
+    }
+}
+
 impl World {
     /// Whether every sweep is over, durably.
     pub(super) fn is_over(&self) -> bool {
         (1..=self.scenario.sweeps.len() as u32).all(|number| {
             let sweep = self.store.durable.sweeps.get(&SweepNumber(number));
-            sweep.is_some_and(|(state, _)| *state == SweepState::Finished)
+            sweep.is_some_and(|(state, _)| {
+                matches!(state, SweepState::Finished | SweepState::Cancelled)
+            })
         })
+    }
+
+    fn is_cancelled(&self, sweep: SweepNumber) -> bool {
+        let sweep = self.store.durable.sweeps.get(&sweep);
+        sweep.is_some_and(|(state, _)| *state == SweepState::Cancelled)
     }
 
     /// The store at the end against an undisturbed run, and the same command
@@ -182,6 +221,10 @@ impl World {
             return Err("conflicts were recorded, but workers are honest".into());
         }
         for (number, mut workload) in workloads(&self.scenario) {
+            if self.is_cancelled(number) {
+                self.stats.sweeps_cancelled += 1;
+                continue;
+            }
             loop {
                 for position in 0..workload.len() {
                     self.check_task(number, &mut workload, position)?;
@@ -236,11 +279,14 @@ impl World {
             }
         };
         if store.set_aside.contains_key(&(sweep, planned.id)) {
-            let failures = store.failures.get(&(sweep, planned.id));
-            if failures.is_none_or(BTreeMap::is_empty) {
-                return Err(format!("{} was set aside without a failure", planned.id));
+            if self.scenario.sweeps.len() == 1 && store.results.contains_key(&planned.id) {
+                return Err(format!("{} is recorded and set aside", planned.id));
             }
-            return Ok(());
+            // Of all sweeps: one that joined late takes over what the others have seen.
+            let failures = self.store.failures.iter();
+            let failures = failures.filter(|((task, _), _)| *task == planned.id);
+            return has_reason(failures.map(|(_, kind)| *kind))
+                .map_err(|found| format!("{} was set aside after {found}", planned.id));
         }
         self.check_bytes(&planned.id, &compute(&planned.id, &work))
     }
@@ -258,6 +304,10 @@ impl World {
     /// The same sweeps on the same store, without a worker: everything is
     /// known, nothing is computed.
     fn run_once_more(&mut self) -> Result<(), String> {
+        let cancelled = |number| self.is_cancelled(SweepNumber(number));
+        if (1..=self.scenario.sweeps.len() as u32).any(cancelled) {
+            return Ok(());
+        }
         if !self.store.durable.set_aside.is_empty() {
             // Another sweep may have recorded, after the end of this one, what
             // was set aside in it; it would now be taken up.
@@ -293,11 +343,14 @@ impl World {
                         events.push(Event::Persisted { ticket, exceptions });
                     }
                     Effect::SweepEnded {
-                        sweep, workload, ..
+                        sweep,
+                        state,
+                        workload,
+                        ..
                     } => {
                         let workload = workload.into_any().downcast::<FakeWorkload>();
                         let workload = workload.map_err(|_| "another kind of workload")?;
-                        verify(sweep, &workload, &self.store)?;
+                        verify(sweep, state, &workload, &self.store)?;
                         ended += 1;
                     }
                     _ => {}

@@ -97,10 +97,11 @@ impl World {
     fn somebody_wants_something(&mut self) -> Result<(), String> {
         self.stats.controls += 1;
         let sweep = SweepNumber(1 + self.dice.below(self.scenario.sweeps.len() as u64) as u32);
-        let control = match self.dice.below(5) {
-            0 => Control::Pause(sweep),
-            1 | 2 => Control::Resume(sweep),
-            3 => Control::Prioritise(sweep, self.dice.below(3) as i32),
+        let control = match self.dice.below(60) {
+            0 => Control::Cancel(sweep),
+            1..12 => Control::Pause(sweep),
+            12..36 => Control::Resume(sweep),
+            36..48 => Control::Prioritise(sweep, self.dice.below(3) as i32),
             _ => Control::Retry(sweep, None),
         };
         self.control(control)
@@ -185,11 +186,15 @@ impl World {
             Effect::Persist { ticket, records } => self.store_persists(ticket, records),
             Effect::Lookup { ticket, lookup } => self.store_looks_up(ticket, &lookup),
             Effect::SweepEnded {
-                sweep, workload, ..
+                sweep,
+                state,
+                workload,
+                ..
             } => {
                 let workload = workload.into_any().downcast::<FakeWorkload>();
                 let workload = workload.map_err(|_| "a workload of another kind came back")?;
-                self.check.sweep_ended(sweep, &workload, &self.store)?;
+                self.check
+                    .sweep_ended(sweep, state, &workload, &self.store)?;
             }
             Effect::Answer { .. } | Effect::Notice(_) => {}
         }

@@ -1,12 +1,12 @@
 //! A store that takes its time, fails, and now and then does what it says it
 //! has not done.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::TaskId;
-use common::protocol::Attempt;
+use common::protocol::{Attempt, FailureKind};
 use coordinator::core::{Event, Exception, Lookup, Record, Ticket};
 use coordinator::testing::MemoryStore;
 
@@ -22,7 +22,7 @@ pub(super) struct SimStore {
     failing_until: u64,
     /// Failures and checkpoints that were ever durable: later records may have
     /// taken them away again.
-    pub(super) failures: BTreeSet<(TaskId, Attempt)>,
+    pub(super) failures: BTreeMap<(TaskId, Attempt), FailureKind>,
     pub(super) checkpoints: BTreeSet<TaskId>,
 }
 
@@ -30,8 +30,13 @@ impl SimStore {
     fn apply(&mut self, records: &[Record]) -> Vec<Exception> {
         for record in records {
             match record {
-                Record::Failure { task, attempt, .. } => {
-                    self.failures.insert((*task, *attempt));
+                Record::Failure {
+                    task,
+                    attempt,
+                    kind,
+                    ..
+                } => {
+                    self.failures.insert((*task, *attempt), *kind);
                 }
                 Record::Checkpoint { task, .. } => {
                     self.checkpoints.insert(*task);

@@ -48,6 +48,7 @@ pub struct Stats {
     pub freezes: u64,
     pub leaves: u64,
     pub controls: u64,
+    pub sweeps_cancelled: u64,
 }
 
 impl Stats {
@@ -71,6 +72,7 @@ impl Stats {
             freezes,
             leaves,
             controls,
+            sweeps_cancelled,
         } = self;
         for (mine, theirs) in [
             (steps, other.steps),
@@ -90,6 +92,7 @@ impl Stats {
             (freezes, other.freezes),
             (leaves, other.leaves),
             (controls, other.controls),
+            (sweeps_cancelled, other.sweeps_cancelled),
         ] {
             *mine += theirs;
         }

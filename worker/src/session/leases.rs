@@ -351,11 +351,6 @@ impl Session {
             }
         }
         if !batch.is_empty() {
-            if planted(Bug::WorkerForgetsOnSending) {
-                for report in &batch {
-                    self.held.remove(&report.lease.task);
-                }
-            }
             self.effects
                 .push(Effect::Send(WorkerMessage::Reports(batch)));
         }
