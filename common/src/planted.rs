@@ -35,6 +35,7 @@ bugs! {
     RecordsSecondResult: "a second result for a task that is being recorded is recorded too",
     RetriesForEver: "a task that panics is never set aside",
     SetsAsideAtOnce: "one lost worker is enough to set a task aside",
+    CountsFailureTwice: "a failure that is reported again after a lost receipt is counted again",
     ForgetsToRecordFailures: "a failed attempt is counted but not written to the store",
     ForgetsToRecordSetAside: "a task is set aside in memory only",
     ForgetsToRecordTakingUp: "a task that was set aside gets a result, and the store is not told",

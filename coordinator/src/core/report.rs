@@ -5,6 +5,8 @@
 //! with it. A failure or a hand-back is a fact about one lease and counts only
 //! while that lease is the current one: that is what attempt numbers are for.
 
+use std::time::Duration;
+
 use common::ids::{BaselineId, TaskId, WorkerId};
 use common::planted::{Bug, planted};
 use common::protocol::{
@@ -361,9 +363,21 @@ impl Core {
     ) {
         let ticket = self.journal.next();
         let task = &mut self.tasks[idx];
-        task.failures.push(PastFailure { worker, kind });
         let id = task.id;
-        let decision = self.config.retry.decide(&task.failures);
+        // A report can arrive twice: its receipt was lost with a connection or a coordinator, and
+        // the worker has claimed its lease anew. That is still one failure.
+        let is_known = task.failures.iter().any(|past| past.attempt == attempt)
+            && !planted(Bug::CountsFailureTwice);
+        let decision = if is_known {
+            Decision::Again(Duration::ZERO)
+        } else {
+            task.failures.push(PastFailure {
+                worker,
+                kind,
+                attempt,
+            });
+            self.config.retry.decide(&task.failures)
+        };
         for place in task.owners.clone() {
             if !planted(Bug::ForgetsToRecordFailures) {
                 self.journal.push(Record::Failure {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::ids::WorkerId;
 use common::planted::{Bug, planted};
-use common::protocol::FailureKind;
+use common::protocol::{Attempt, FailureKind};
 
 /// One failure of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct PastFailure {
     pub worker: WorkerId,
     /// Of what class.
     pub kind: FailureKind,
+    /// The attempt that failed.
+    pub attempt: Attempt,
 }
 
 /// How many failures of each class set a task aside.
@@ -123,6 +125,7 @@ mod tests {
         let failure = |kind: &FailureKind| PastFailure {
             worker: WorkerId([0; 16]),
             kind: *kind,
+            attempt: Attempt::new(1, 1),
         };
         let failures: Vec<_> = kinds.iter().map(failure).collect();
         RetryLimits::default().decide(&failures)

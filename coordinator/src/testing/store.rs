@@ -88,6 +88,7 @@ impl MemoryStore {
                 failures.entry(*attempt).or_insert(PastFailure {
                     worker: *worker,
                     kind: *kind,
+                    attempt: *attempt,
                 });
             }
             Record::SetAside { task, place } => {

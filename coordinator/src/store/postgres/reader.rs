@@ -175,11 +175,13 @@ async fn known(client: &Client, filter: &Filter, lookup: &Lookup) -> Result<Know
                 evidence.insert(task, open(&task, row.get(2))?);
             }
             "failure" => {
+                let attempt: i64 = row.get(5);
                 let failure = PastFailure {
                     worker: worker_id(row, 3)?,
                     kind: kind(row, 4)?,
+                    attempt: Attempt(attempt as u64),
                 };
-                failures.insert((task, row.get(5)), failure);
+                failures.insert((task, attempt), failure);
             }
             "set_aside" => {
                 set_aside.insert(task);

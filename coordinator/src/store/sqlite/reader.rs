@@ -142,7 +142,7 @@ impl Reader {
             }
             if has_failures {
                 let mut statement = view.prepare_cached(
-                    "SELECT workers.id, kind FROM failures JOIN workers USING (worker) \
+                    "SELECT workers.id, kind, attempt FROM failures JOIN workers USING (worker) \
                      WHERE sweep = ?1 AND task = ?2 ORDER BY attempt",
                 )?;
                 let mut rows = statement.query(params![lookup.sweep.0, task.0])?;
@@ -150,6 +150,7 @@ impl Reader {
                     let failure = PastFailure {
                         worker: worker_id(row, 0)?,
                         kind: kind(row, 1)?,
+                        attempt: Attempt(row.get::<_, i64>(2)? as u64),
                     };
                     known.failures.push((*task, failure));
                 }
