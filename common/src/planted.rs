@@ -36,6 +36,7 @@ bugs! {
     RetriesForEver: "a task that panics is never set aside",
     SetsAsideAtOnce: "one lost worker is enough to set a task aside",
     CountsFailureTwice: "a failure that is reported again after a lost receipt is counted again",
+    ReadsFailuresTwice: "after a restart the failures of equal tasks of a plan are added up",
     ForgetsToRecordFailures: "a failed attempt is counted but not written to the store",
     ForgetsToRecordSetAside: "a task is set aside in memory only",
     ForgetsToRecordTakingUp: "a task that was set aside gets a result, and the store is not told",
