@@ -53,7 +53,7 @@ bugs! {
     ConfusesHeldPositions: "ending one lease of a worker breaks the place of another",
     IgnoresAdoption: "the walk plans a task although a returning worker holds it",
     CancelForgetsLiveTasks: "tasks dropped by a cancellation still count as running",
-    LeavesResultBesideFailure: "a result leaves the task set aside in the sweeps that gave it up",
+    LeavesResultBesideFailure: "a task that was set aside is computed all the same, and stays set aside",
     WorkerNeverResends: "a worker does not send its finished results again after a reconnection",
     WorkerKeepsOldNumber: "a finished result is sent under the attempt number of a forgotten lease",
     WorkerMixesUpAnswers: "a worker takes a slot's answer for the task that was first in line",

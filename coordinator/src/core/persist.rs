@@ -95,9 +95,6 @@ impl Core {
     /// A task that some sweeps have set aside has a result after all: another
     /// sweep had more luck.
     fn settle_failed(&mut self, id: &TaskId, evidence: &Opened) {
-        if planted(Bug::LeavesResultBesideFailure) {
-            return;
-        }
         let failed_in: Vec<Place> = self
             .sweeps
             .values()

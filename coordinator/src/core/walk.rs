@@ -145,6 +145,14 @@ impl Core {
             return;
         };
         let number = pending.sweep;
+        // Set aside in the store, and yet at work or recorded: a worker that returned before the
+        // answer brought it along, or another sweep has it. So it is not given up.
+        let at_work: IdSet<TaskId> = known
+            .set_aside
+            .iter()
+            .filter(|id| self.is_at_work(id) && !planted(Bug::LeavesResultBesideFailure))
+            .copied()
+            .collect();
         let Some(sweep) = self.sweeps.get_mut(&number) else {
             return;
         };
@@ -153,8 +161,8 @@ impl Core {
         if !sweep.is_active() {
             return;
         }
-        let (again, set_aside): (Vec<TaskId>, Vec<TaskId>) =
-            (known.set_aside.iter()).partition(|id| sweep.take_up.takes(id));
+        let (again, set_aside): (Vec<TaskId>, Vec<TaskId>) = (known.set_aside.iter())
+            .partition(|id| sweep.take_up.takes(id) || at_work.contains(id));
         if !again.is_empty() {
             known.failures.retain(|(id, _)| !again.contains(id));
             self.journal.push(Record::TakenUpAgain {
@@ -182,6 +190,13 @@ impl Core {
         for run in pending.runs {
             self.meet_looked_up(number, run, &results, &set_aside);
         }
+    }
+
+    /// Whether some sweep computes a task or has its result.
+    fn is_at_work(&self, id: &TaskId) -> bool {
+        let key = Key::from(id);
+        self.tasks.find(id).is_some()
+            || (self.sweeps.values()).any(|sweep| sweep.recorded.contains_key(&key))
     }
 
     fn meet_looked_up(

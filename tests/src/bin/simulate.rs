@@ -1,5 +1,11 @@
 //! Lives many simulated worlds, and looks whether planted bugs are caught.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command speaks on its streams"
+)]
+
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
