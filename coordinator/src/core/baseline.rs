@@ -117,6 +117,7 @@ impl Core {
                 .remove(&TaskId::from(id))
                 .unwrap_or_default(),
             checkpoint: None,
+            revived: false,
         };
         let idx = self.tasks.insert(task);
         self.requeue(idx);

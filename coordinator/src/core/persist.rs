@@ -81,6 +81,13 @@ impl Core {
             let Some(sweep) = self.sweeps.get_mut(&place.sweep) else {
                 continue;
             };
+            if task.revived && !planted(Bug::LeavesResultBesideFailure) {
+                self.journal.push(Record::TakenUpAgain {
+                    sweep: place.sweep,
+                    tasks: vec![task.id],
+                });
+                sweep.last_ticket = self.journal.next();
+            }
             if place.baseline {
                 sweep.live_baselines -= 1;
                 self.solve(place.sweep, BaselineId(task.id.0), evidence);

@@ -31,6 +31,9 @@ pub(super) struct Task {
     pub(super) state: State,
     pub(super) failures: Vec<PastFailure>,
     pub(super) checkpoint: Option<(Bytes, u64)>,
+    /// A returning worker brought it, perhaps before the store was asked about it: nobody here
+    /// may know that it had been set aside.
+    pub(super) revived: bool,
 }
 
 /// What a task computes.

@@ -147,10 +147,12 @@ impl Core {
         let number = pending.sweep;
         // Set aside in the store, and yet at work or recorded: a worker that returned before the
         // answer brought it along, or another sweep has it. So it is not given up.
+        let found: IdSet<TaskId> = known.results.iter().map(|(id, _)| *id).collect();
         let at_work: IdSet<TaskId> = known
             .set_aside
             .iter()
-            .filter(|id| self.is_at_work(id) && !planted(Bug::LeavesResultBesideFailure))
+            .filter(|id| found.contains(*id) || self.goes_on(number, id))
+            .filter(|_| !planted(Bug::LeavesResultBesideFailure))
             .copied()
             .collect();
         let Some(sweep) = self.sweeps.get_mut(&number) else {
@@ -192,11 +194,19 @@ impl Core {
         }
     }
 
-    /// Whether some sweep computes a task or has its result.
-    fn is_at_work(&self, id: &TaskId) -> bool {
+    /// Whether some sweep computes a task or has its result, and this sweep has not given it up.
+    fn goes_on(&self, number: SweepNumber, id: &TaskId) -> bool {
         let key = Key::from(id);
-        self.tasks.find(id).is_some()
-            || (self.sweeps.values()).any(|sweep| sweep.recorded.contains_key(&key))
+        let baseline = BaselineId(id.0);
+        let need = |sweep: &Sweep| sweep.needs.get(&baseline).map(|need| need.state.clone());
+        let given_up = self.sweeps.get(&number).is_some_and(|sweep| {
+            sweep.failed.contains_key(id) || matches!(need(sweep), Some(NeedState::Failed))
+        });
+        let has_result = |sweep: &Sweep| {
+            sweep.recorded.contains_key(&key)
+                || matches!(need(sweep), Some(NeedState::Solved { .. }))
+        };
+        !given_up && (self.tasks.find(id).is_some() || self.sweeps.values().any(has_result))
     }
 
     fn meet_looked_up(
@@ -385,6 +395,7 @@ impl Core {
             state: State::Waiting,
             failures: sweep.histories.remove(&id).unwrap_or_default(),
             checkpoint: sweep.checkpoints.remove(&id),
+            revived: false,
         };
         Some(self.tasks.insert(task))
     }

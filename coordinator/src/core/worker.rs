@@ -305,6 +305,7 @@ impl Core {
             state: State::Waiting,
             failures: sweep.histories.remove(id).unwrap_or_default(),
             checkpoint: sweep.checkpoints.remove(id),
+            revived: true,
         };
         Some(self.tasks.insert(task))
     }
