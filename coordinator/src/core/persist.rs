@@ -101,7 +101,7 @@ impl Core {
 
     /// A task that some sweeps have set aside has a result after all: another
     /// sweep had more luck.
-    fn settle_failed(&mut self, id: &TaskId, evidence: &Opened) {
+    pub(super) fn settle_failed(&mut self, id: &TaskId, evidence: &Opened) {
         let failed_in: Vec<Place> = self
             .sweeps
             .values()

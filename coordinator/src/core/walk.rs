@@ -107,10 +107,12 @@ impl Core {
         {
             let position = sweep.walked;
             sweep.walked += 1;
-            if sweep.adopted.remove(&position) {
+            let planned = sweep.workload.task(position);
+            // One that a returning worker brought along and failed at since is asked for all the
+            // same: the store may have its result.
+            if !sweep.failed.contains_key(&planned.id) && sweep.adopted.remove(&position) {
                 continue;
             }
-            let planned = sweep.workload.task(position);
             if sweep.recorded.contains_key(&Key::from(&planned.id)) {
                 sweep.duplicates += 1;
                 continue;
@@ -186,6 +188,10 @@ impl Core {
         }
         let set_aside: IdSet<TaskId> = set_aside.into_iter().collect();
         let results: IdMap<TaskId, Opened> = known.results.into_iter().collect();
+        for (id, opened) in &results {
+            // Given up before the store was asked, while its result was there.
+            self.settle_failed(id, opened);
+        }
         for baseline in pending.baselines {
             self.meet_baseline(number, baseline, &results, &set_aside);
         }
