@@ -118,6 +118,7 @@ impl Core {
                 .unwrap_or_default(),
             checkpoint: None,
             revived: false,
+            stored: None,
         };
         let idx = self.tasks.insert(task);
         self.requeue(idx);

@@ -75,7 +75,7 @@ impl Core {
     }
 
     /// Ends a task whose result is durable.
-    fn settle(&mut self, idx: TaskIdx, evidence: &Opened) {
+    pub(super) fn settle(&mut self, idx: TaskIdx, evidence: &Opened) {
         let task = self.tasks.remove(idx);
         for place in task.owners {
             let Some(sweep) = self.sweeps.get_mut(&place.sweep) else {

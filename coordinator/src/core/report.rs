@@ -413,6 +413,10 @@ impl Core {
 
     /// Ends a live task in no queue without a result.
     fn set_aside(&mut self, idx: TaskIdx, kind: FailureKind) {
+        if let Some(stored) = self.tasks[idx].stored.take() {
+            self.settle(idx, &stored);
+            return;
+        }
         let task = self.tasks.remove(idx);
         for place in task.owners {
             if !planted(Bug::ForgetsToRecordSetAside) {

@@ -13,7 +13,7 @@ use common::ids::{BaselineId, IdMap, TaskId};
 use common::protocol::{Attempt, CellText, Place, SweepNumber};
 use common::record::Evidence;
 
-use super::journal::Ticket;
+use super::journal::{Opened, Ticket};
 use super::retry::PastFailure;
 use super::time::Timestamp;
 use super::worker::WorkerNumber;
@@ -34,6 +34,8 @@ pub(super) struct Task {
     /// A returning worker brought it, perhaps before the store was asked about it: nobody here
     /// may know that it had been set aside.
     pub(super) revived: bool,
+    /// Its result, found in the store after it had become live; counts if the attempt fails.
+    pub(super) stored: Option<Opened>,
 }
 
 /// What a task computes.

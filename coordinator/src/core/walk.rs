@@ -191,6 +191,9 @@ impl Core {
         for (id, opened) in &results {
             // Given up before the store was asked, while its result was there.
             self.settle_failed(id, opened);
+            if let Some(idx) = self.tasks.find(id) {
+                self.tasks[idx].stored = Some(opened.clone());
+            }
         }
         for baseline in pending.baselines {
             self.meet_baseline(number, baseline, &results, &set_aside);
@@ -402,6 +405,7 @@ impl Core {
             failures: sweep.histories.remove(&id).unwrap_or_default(),
             checkpoint: sweep.checkpoints.remove(&id),
             revived: false,
+            stored: None,
         };
         Some(self.tasks.insert(task))
     }

@@ -306,6 +306,7 @@ impl Core {
             failures: sweep.histories.remove(id).unwrap_or_default(),
             checkpoint: sweep.checkpoints.remove(id),
             revived: true,
+            stored: None,
         };
         Some(self.tasks.insert(task))
     }
