@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Settings that are the coordinator's, or a remote worker's: a local one has
 /// no use for them, and need not know a secret.
-const NOT_FOR_LOCAL: [&str; 8] = [
+const NOT_FOR_LOCAL: [&str; 10] = [
     "SWEEP_TOKEN",
     "SWEEP_TOKEN_FILE",
     "SWEEP_STORE",
@@ -44,6 +44,8 @@ const NOT_FOR_LOCAL: [&str; 8] = [
     "SWEEP_CERT_FILE",
     "SWEEP_KEY_FILE",
     "SWEEP_SERVER_NAME",
+    "PGPASSWORD",
+    "PGPASSFILE",
 ];
 
 /// The running workers.
