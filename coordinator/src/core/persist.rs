@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// A task that some sweeps have set aside has a result after all: another
-    /// sweep had more luck.
+    /// sweep had more luck, or the store had it before anybody asked.
     pub(super) fn settle_failed(&mut self, id: &TaskId, evidence: &Opened) {
         let failed_in: Vec<Place> = self
             .sweeps
