@@ -24,6 +24,27 @@ impl CellIndex {
     }
 }
 
+/// Where a task stands, without its cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spot<'a> {
+    /// Its cell.
+    pub cell: CellIndex,
+    /// The seed as the grid lists it, also where a run does not read it.
+    pub seed: u64,
+    /// The start.
+    pub start: &'a Start,
+}
+
+/// Where somebody stands who asks for spots in order; of one grid.
+#[derive(Clone, Debug, Default)]
+pub struct Cursor {
+    /// The task it is at, if it is at one.
+    pub(super) at: Option<u64>,
+    pub(super) part: usize,
+    /// Its position on each dimension of the part.
+    pub(super) positions: Vec<u64>,
+}
+
 /// A task and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GridTask {

@@ -20,10 +20,9 @@ use common::canon::{
     CellIdentity, DataIdentity, StartIdentity, TheorySizes, assumptions_broken, baseline_id,
     describe, notes,
 };
-use common::grid::{CellIndex, Grid, GridTask};
+use common::grid::{CellIndex, Cursor, Grid, GridTask};
 use common::ids::{BaselineId, CellId, IdMap, TaskId, to_hex};
 use common::math::NUMERIC_LEVEL;
-use common::pb::encode_evidence;
 use common::protocol::{CellText, FailureKind};
 use common::record::{BaselineEvidence, Evidence, RunEvidence};
 use common::spec::{CellSpec, Start, TaskSpec};
@@ -38,6 +37,7 @@ use kept::Kept;
 pub use search::CANDIDATES;
 use search::{CellView, SearchRun, WorstSearch};
 
+use crate::core::Opened;
 use crate::workload::{Planned, PlannedWork, Workload};
 
 /// A grid being carried out.
@@ -52,6 +52,10 @@ pub struct GridSweep {
     /// For each key the first place in the grid.
     places: BTreeMap<CellKey, Place>,
     starts: Vec<(Start, Arc<PlannedStart>)>,
+    /// The cell that was asked for last: mostly that of the next task, too.
+    last: Option<(CellIndex, Arc<SweepCell>)>,
+    /// Where the walk is.
+    walk: Cursor,
     kept: Kept,
     search: Option<WorstSearch>,
     counts: Counts,
@@ -81,6 +85,13 @@ struct SweepCell {
     baseline: BaselineId,
     key: CellKey,
     inside: bool,
+}
+
+/// What a place of the plan adds to its cell, which is the last one that was asked for.
+struct PlannedRun {
+    /// Number of its start.
+    start: usize,
+    seed: u64,
 }
 
 #[derive(Debug)]
@@ -129,6 +140,8 @@ impl GridSweep {
             keys: IdMap::default(),
             places: BTreeMap::new(),
             starts: Vec::new(),
+            last: None,
+            walk: Cursor::default(),
             kept: Kept::new(keep),
             counts: Counts::default(),
         }
@@ -203,9 +216,8 @@ impl GridSweep {
     /// The summary of what is recorded. `duplicates` of the planned tasks are
     /// equal to earlier ones and run once with them.
     pub fn summary(&self, duplicates: u64) -> Summary {
-        let mut fold = self.fold.clone();
-        fold.planned(self.grid.len() - duplicates + self.searched());
-        let mut summary = fold.finish();
+        let planned = self.grid.len() - duplicates + self.searched();
+        let mut summary = self.fold.finish_of(planned);
         summary.sweep.partial |= self.is_search_stale();
         let mut order: Vec<(Place, usize)> = self
             .places
@@ -231,15 +243,57 @@ impl GridSweep {
     ///
     /// # Errors
     /// When its cell has no data; a grid whose data were checked has none such.
-    fn plan(
-        &mut self,
-        position: u64,
-    ) -> Result<(GridTask, Arc<SweepCell>, Arc<PlannedStart>), SweepError> {
+    fn plan(&mut self, position: u64, cursor: &mut Cursor) -> Result<PlannedRun, SweepError> {
         let lost = || SweepError::Cell(format!("the sweep has no task {position}"));
-        let task = self.task_at(position).ok_or_else(lost)?;
-        let cell = self.cell(&task)?;
-        let start = self.start(&task.spec.start)?;
-        Ok((task, cell, start))
+        let Some(spot) = self.grid.spot_from(position, cursor) else {
+            let task = self.task_at(position).ok_or_else(lost)?;
+            self.last = Some((task.cell, self.cell(&task)?));
+            let start = self.start(&task.spec.start)?;
+            let seed = task.spec.seed;
+            return Ok(PlannedRun { start, seed });
+        };
+        let (index, seed) = (spot.cell, spot.seed);
+        let known = (self.starts.iter()).position(|(start, _)| start == spot.start);
+        let start = match known {
+            Some(start) => start,
+            None => {
+                let start = spot.start.clone();
+                self.start(&start)?
+            }
+        };
+        if self.last.as_ref().is_none_or(|(last, _)| *last != index) {
+            let cell = match self.cells.get(&index) {
+                Some(cell) => Arc::clone(cell),
+                None => {
+                    let task = self.grid.task(position).ok_or_else(lost)?;
+                    self.cell(&task)?
+                }
+            };
+            self.last = Some((index, cell));
+        }
+        // Where nothing is drawn from it, equal tasks have equal seeds.
+        let (cell, planned) = self.parts(start);
+        let seed = if cell.identity.reads_seed(&planned.identity) {
+            seed
+        } else {
+            0
+        };
+        Ok(PlannedRun { start, seed })
+    }
+
+    /// The last cell that was asked for, and a start by number.
+    fn parts(&self, start: usize) -> (&Arc<SweepCell>, &Arc<PlannedStart>) {
+        let (_, cell) = self.last.as_ref().expect("a plan has asked for a cell");
+        (cell, &self.starts[start].1)
+    }
+
+    /// The cell of a planned task that has been met.
+    fn cell_at(&self, position: u64) -> Option<&Arc<SweepCell>> {
+        let index = match self.search_run(position) {
+            Some(run) => self.places.get(&run.cell)?.cell,
+            None => self.grid.spot(position)?.cell,
+        };
+        self.cells.get(&index)
     }
 
     fn cell(&mut self, task: &GridTask) -> Result<Arc<SweepCell>, SweepError> {
@@ -296,9 +350,10 @@ impl GridSweep {
         Ok(cell)
     }
 
-    fn start(&mut self, start: &Start) -> Result<Arc<PlannedStart>, SweepError> {
-        if let Some((_, planned)) = self.starts.iter().find(|(known, _)| known == start) {
-            return Ok(Arc::clone(planned));
+    /// The number of a start.
+    fn start(&mut self, start: &Start) -> Result<usize, SweepError> {
+        if let Some(number) = self.starts.iter().position(|(known, _)| known == start) {
+            return Ok(number);
         }
         let failed = |e: &dyn std::fmt::Display| SweepError::Cell(e.to_string());
         let planned = Arc::new(PlannedStart {
@@ -307,8 +362,8 @@ impl GridSweep {
             name: start.to_string(),
             random: start.is_random(),
         });
-        self.starts.push((start.clone(), Arc::clone(&planned)));
-        Ok(planned)
+        self.starts.push((start.clone(), planned));
+        Ok(self.starts.len() - 1)
     }
 
     /// The value of the baseline of a cell, if it is solved.
@@ -323,13 +378,15 @@ impl GridSweep {
         run: &RunEvidence,
         digest: [u8; 32],
     ) -> Vec<TaskId> {
-        let Ok((task, cell, start)) = self.plan(position) else {
+        let Ok(PlannedRun { start, seed }) = self.plan(position, &mut Cursor::default()) else {
             return Vec::new();
         };
+        let (cell, start) = self.parts(start);
+        let (cell, start) = (Arc::clone(cell), Arc::clone(start));
         let added = self.fold.add_run(&RecordedRun {
             cell: cell.key,
             task: *id,
-            seed: task.spec.seed,
+            seed,
             start: &start.name,
             random: start.random,
             found_by: self.found_by(position),
@@ -346,7 +403,7 @@ impl GridSweep {
         }
         let baseline = self.baseline_value(&cell);
         let settled = settle(run.outcome, run.value, baseline.unwrap_or(f64::NAN));
-        self.tell_search(position, id, cell.key, &task.spec, run);
+        self.tell_search(position, id, cell.key, run);
         *self.counts.verdicts.entry(settled.verdict).or_default() += 1;
         if settled.verdict.is_certified()
             && cell.inside
@@ -363,20 +420,19 @@ impl GridSweep {
 
 impl GridSweep {
     /// A new result is the search's to learn from.
-    fn tell_search(
-        &mut self,
-        position: u64,
-        id: &TaskId,
-        cell: CellKey,
-        spec: &TaskSpec,
-        run: &RunEvidence,
-    ) {
+    fn tell_search(&mut self, position: u64, id: &TaskId, cell: CellKey, run: &RunEvidence) {
+        if self.search.is_none() {
+            return;
+        }
+        let Some(task) = self.task_at(position) else {
+            return;
+        };
         let by = self.search_run(position).copied();
         // Whether it violates is no matter here: the value says how bad it is.
         let verdict = settle(run.outcome, run.value, f64::NAN).verdict;
         let minimum = verdict.is_certified().then_some(run.value);
         if let Some(search) = &mut self.search {
-            search.recorded(cell, *id, spec, by.as_ref(), minimum);
+            search.recorded(cell, *id, &task.spec, by.as_ref(), minimum);
         }
     }
 
@@ -401,7 +457,7 @@ impl GridSweep {
         let place = *self.places.get(&run.cell)?;
         let cell = Arc::clone(self.cells.get(&place.cell)?);
         let start = self.start(&run.start()).ok()?;
-        let id = cell.identity.task(&start.identity, run.seed());
+        let id = (cell.identity).task(&self.starts[start].1.identity, run.seed());
         (!self.fold.contains(id)).then_some(id)
     }
 }
@@ -418,16 +474,23 @@ impl Workload for GridSweep {
     }
 
     fn task(&mut self, position: u64) -> Planned {
-        match self.plan(position) {
-            Ok((task, cell, start)) => Planned {
-                id: cell.identity.task(&start.identity, task.spec.seed),
-                work: PlannedWork::Run {
-                    cell: Arc::clone(&cell.text),
-                    seed: task.spec.seed,
-                    start: Arc::clone(&start.json),
-                    baseline: cell.baseline,
-                },
-            },
+        // Taken out while it is used with the rest.
+        let mut walk = std::mem::take(&mut self.walk);
+        let planned = self.plan(position, &mut walk);
+        self.walk = walk;
+        match planned {
+            Ok(PlannedRun { start, seed }) => {
+                let (cell, start) = self.parts(start);
+                Planned {
+                    id: cell.identity.task(&start.identity, seed),
+                    work: PlannedWork::Run {
+                        cell: Arc::clone(&cell.text),
+                        seed,
+                        start: Arc::clone(&start.json),
+                        baseline: cell.baseline,
+                    },
+                }
+            }
             // Every cell's data were checked before the sweep began; a grid
             // that changed under us has no honest task here.
             Err(error) => unreachable!("position {position}: {error}"),
@@ -445,27 +508,26 @@ impl Workload for GridSweep {
         let Evidence::Run(run) = evidence else {
             return false;
         };
-        let Some(cell) = self
-            .task_at(position)
-            .and_then(|t| self.cells.get(&t.cell).cloned())
-        else {
+        let Some(cell) = self.cell_at(position) else {
             return false;
         };
-        let baseline = self.baseline_value(&cell).unwrap_or(f64::NAN);
+        let baseline = self.baseline_value(cell).unwrap_or(f64::NAN);
         let verdict = settle(run.outcome, run.value, baseline).verdict;
         self.kept.wants(cell.key, *id, run, verdict)
     }
 
-    fn recorded(&mut self, position: u64, id: &TaskId, evidence: &Evidence) -> Vec<TaskId> {
-        let digest = Sha256::digest(encode_evidence(evidence)).into();
-        match evidence {
-            Evidence::Run(run) => self.record_run(position, id, run, digest),
+    fn recorded(&mut self, position: u64, id: &TaskId, result: &Opened) -> Vec<TaskId> {
+        match &result.evidence {
+            Evidence::Run(run) => self.record_run(position, id, run, result.digest),
             Evidence::Baseline(_) | Evidence::Noop { .. } => Vec::new(),
         }
     }
 
     fn set_aside(&mut self, position: u64, id: &TaskId, kind: FailureKind) {
-        let Ok((task, cell, _)) = self.plan(position) else {
+        if self.plan(position, &mut Cursor::default()).is_err() {
+            return;
+        }
+        let Some((_, cell)) = self.last.clone() else {
             return;
         };
         match self.fold.add_failed(cell.key, *id) {
@@ -477,7 +539,8 @@ impl Workload for GridSweep {
             }
         }
         let by = self.search_run(position).copied();
-        if let Some(search) = &mut self.search {
+        let task = self.search.as_ref().and_then(|_| self.task_at(position));
+        if let (Some(search), Some(task)) = (&mut self.search, task) {
             search.set_aside(cell.key, *id, &task.spec.start, by.as_ref());
         }
     }
