@@ -219,10 +219,8 @@ fn render(by: &[String], found: &[Comparison]) -> String {
 fn shown(value: &Map<String, Value>) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (name, value) in value {
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        parts.push(if value.is_string() && parts.is_empty() {
+        let text = crate::table::shown(value);
+        parts.push(if parts.is_empty() && !value.is_number() {
             text
         } else {
             format!("{name} {text}")

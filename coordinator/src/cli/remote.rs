@@ -11,6 +11,7 @@ use common::pb::wire;
 use common::protocol::SweepNumber;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tonic::Code;
 
 use super::told::{self, list_json, list_text, show};
 use super::{block_on, code, fail, print};
@@ -308,7 +309,17 @@ async fn follow(client: &mut Client, number: u32, json: bool) -> Result<u8, Fail
     let mut statuses = statuses.map_err(|s| failure(&s))?.into_inner();
     let mut progress = Progress::new(if json { Display::None } else { Display::Auto });
     let mut last: Option<wire::SweepStatus> = None;
-    while let Some(status) = statuses.message().await.map_err(|s| failure(&s))? {
+    loop {
+        let status = match statuses.message().await {
+            Ok(Some(status)) => status,
+            Ok(None) => break,
+            // The connection broke: what is said of that below is more use than why it did.
+            Err(error) if matches!(error.code(), Code::Unknown | Code::Unavailable) => break,
+            Err(error) => {
+                progress.finish();
+                return Err(failure(&error));
+            }
+        };
         if last.as_ref().is_none_or(|last| last.state != status.state) {
             progress.say(&format!(
                 "{} {}: {}",
@@ -335,7 +346,8 @@ async fn follow(client: &mut Client, number: u32, json: bool) -> Result<u8, Fail
         Some(status) if status.state == SweepState::Cancelled.name() => Ok(code::DONE),
         _ => Err((
             code::INTERNAL,
-            "the coordinator ended; the sweep is kept".to_owned(),
+            "the coordinator ended, or cannot be reached any more; what is recorded is kept"
+                .to_owned(),
         )),
     }
 }

@@ -110,7 +110,7 @@ impl View<'_> {
         if m.done() < m.planned {
             match self.left {
                 Some(left) => parts.push(time_left(left)),
-                None if m.workers == 0 => parts.push("no worker yet".to_owned()),
+                None if m.workers == 0 => parts.push("no worker".to_owned()),
                 None => {}
             }
         }
@@ -388,7 +388,7 @@ mod tests {
             rate: None,
             left: None,
         };
-        assert_eq!(view.line(), "0/8 0 %, no worker yet, certified 0");
+        assert_eq!(view.line(), "0/8 0 %, no worker, certified 0");
     }
 
     #[test]
