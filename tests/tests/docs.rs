@@ -278,6 +278,10 @@ fn options_of_the_documentation_exist() {
     let mut unknown = Vec::new();
     let mut checked = 0;
     for page in pages() {
+        // What programs are to have one day is no documentation of what they have.
+        if name(&page) == "docs/CONTRACT.md" {
+            continue;
+        }
         let text = fs::read_to_string(&page).unwrap();
         let joined = text.replace("\\\n", " ");
         for line in joined.lines() {
