@@ -353,7 +353,7 @@ fn the_first_grid_that_is_written_runs_as_it_is() {
     assert!(run.status.success(), "{run:?}");
     let run = output(coordinator().args(["plan", "--grid"]).arg(&file));
     let text = String::from_utf8_lossy(&run.stdout);
-    assert!(text.contains("tasks       96\n"), "{text}");
+    assert!(text.contains("tasks       88\n"), "{text}");
     let again = output(coordinator().arg("init").arg(&file));
     assert_eq!(again.status.code(), Some(2), "it does not overwrite");
     assert!(Path::new(&file).exists());
