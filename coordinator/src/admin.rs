@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use common::ids::{BlobId, TaskId};
 use common::pb::wire;
 use common::protocol::SweepNumber;
+use common::summary::VerdictCounts;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -90,7 +91,7 @@ fn unknown(number: u32) -> Status {
 }
 
 /// A sweep as it is sent.
-fn status(seen: &Seen) -> wire::SweepStatus {
+pub(crate) fn status(seen: &Seen) -> wire::SweepStatus {
     let (stored, moment) = (&seen.stored, &seen.moment);
     wire::SweepStatus {
         sweep: stored.number.0,
@@ -106,6 +107,27 @@ fn status(seen: &Seen) -> wire::SweepStatus {
         violations: moment.violations,
         worst_excess: moment.worst_excess,
         workers: moment.workers,
+        slots: moment.slots,
+        verdicts: Some(verdicts(&moment.verdicts)),
+        computed: moment.computed,
+        computed_seconds: moment.computed_seconds,
+        work_left: moment.work_left.map(|left| wire::WorkLeft {
+            seconds: left.seconds,
+            low95: left.interval.map(|(low, _)| low),
+            high95: left.interval.map(|(_, high)| high),
+        }),
+    }
+}
+
+fn verdicts(counts: &VerdictCounts) -> wire::Verdicts {
+    wire::Verdicts {
+        certified_minimum: counts.certified_minimum,
+        violation: counts.violation,
+        saddle: counts.saddle,
+        kink: counts.kink,
+        diverging: counts.diverging,
+        budget_exhausted: counts.budget_exhausted,
+        non_finite: counts.non_finite,
     }
 }
 

@@ -3,10 +3,13 @@
 mod bench;
 mod certs;
 mod diff;
+mod help;
+mod log;
 mod plan;
 mod remote;
 mod report;
 mod settings;
+mod told;
 mod verify;
 
 use std::io::IsTerminal;
@@ -14,10 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 use common::diagnostic::Mistakes;
 use common::grid::{Folder, Grid};
-use tracing_subscriber::EnvFilter;
+
+pub use log::Log;
 
 use crate::run;
 use crate::sweep::{Contents, DataTable};
@@ -46,10 +50,7 @@ pub mod code {
     name = "coordinator",
     version,
     args_conflicts_with_subcommands = true,
-    arg_required_else_help = true,
-    after_help = "Exit codes: 0 done; 1 internal error; 2 bad input; 3 done, with failed tasks; \
-                  4 a violation inside the theorem and --fail-on violation; 130 interrupted, \
-                  state kept."
+    arg_required_else_help = true
 )]
 struct Cli {
     #[command(flatten)]
@@ -81,12 +82,8 @@ struct ServeArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a grid and show what it would run
-    Plan {
-        /// The grid
-        #[arg(long, value_name = "FILE")]
-        grid: PathBuf,
-    },
+    /// Check a grid and show what it would run, and with --pilot what that would cost
+    Plan(plan::PlanArgs),
     /// Stay up and carry out what is submitted
     Serve(Box<ServeArgs>),
     /// Send a grid, with the files it names, to a standing coordinator
@@ -132,19 +129,38 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         host: Vec<String>,
     },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages
+    #[command(hide = true)]
+    Man {
+        /// Folder for them
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("SWEEP_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours_on_stderr())
-        .init();
+    let matches = help::command().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    if !matches!(cli.command, None | Some(Command::Serve(_))) {
+        match Log::from_environment() {
+            Ok(log) => log.start(),
+            Err(message) => return ExitCode::from(fail(code::BAD_INPUT, &message)),
+        }
+    }
     ExitCode::from(match cli.command {
-        Some(Command::Plan { grid }) => with_grid(&grid, |grid, data| plan::plan(&grid, data)),
+        Some(Command::Plan(args)) => {
+            with_grid(&args.grid, |grid, data| plan::plan(&args, grid, data))
+        }
         Some(Command::Serve(args)) => serve(&args),
         Some(Command::Submit(args)) => remote::submit(&args),
         Some(Command::Status(args)) => remote::status(&args),
@@ -165,6 +181,8 @@ pub fn main() -> ExitCode {
             code::DONE
         }
         Some(Command::Certs { out, host }) => certs::certs(&out, &host),
+        Some(Command::Completions { shell }) => help::completions(shell),
+        Some(Command::Man { out }) => help::man(&out),
         None => sweep(cli.sweep),
     })
 }
@@ -178,6 +196,7 @@ fn sweep(args: SweepArgs) -> u8 {
         print(&settings.describe());
         return code::DONE;
     }
+    settings.settings.log.start();
     let Some(path) = args.grid else {
         return fail(
             code::BAD_INPUT,
@@ -205,6 +224,7 @@ fn serve(args: &ServeArgs) -> u8 {
         print(&settings.describe());
         return code::DONE;
     }
+    settings.settings.log.start();
     warn(&settings.settings);
     block_on(crate::serve::serve(settings.settings))
 }
@@ -299,7 +319,7 @@ fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
 }
 
-fn colours_on_stderr() -> bool {
+pub(crate) fn colours_on_stderr() -> bool {
     std::io::stderr().is_terminal() && !no_color()
 }
 

@@ -103,6 +103,7 @@ impl Ground {
             url: self.local_url.clone(),
             token: self.local_token.clone(),
             count: settings.local_workers,
+            log: settings.log.for_workers(),
         }))
     }
 

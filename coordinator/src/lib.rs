@@ -17,6 +17,8 @@ pub mod guard;
 pub mod leadership;
 pub mod local;
 pub mod minima;
+pub mod pace;
+pub mod pilot;
 pub mod progress;
 pub mod report;
 pub mod rpc;

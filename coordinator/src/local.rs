@@ -23,6 +23,8 @@ pub struct LocalWorkers {
     pub token: String,
     /// How many.
     pub count: u32,
+    /// What they log: the coordinator's own wish, if it has one.
+    pub log: Vec<(&'static str, String)>,
 }
 
 /// Deaths in a row, each soon after the start, after which a worker is not
@@ -48,10 +50,18 @@ const NOT_FOR_LOCAL: [&str; 10] = [
     "PGPASSFILE",
 ];
 
+/// Whether workers are to end, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    Gently,
+    AtOnce,
+}
+
 /// The running workers.
 #[derive(Debug)]
 pub struct Running {
-    end: watch::Sender<bool>,
+    end: watch::Sender<End>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -74,7 +84,7 @@ pub fn program() -> Result<PathBuf, String> {
 
 /// Starts all workers.
 pub fn start(settings: &LocalWorkers) -> Running {
-    let (end, ended) = watch::channel(false);
+    let (end, ended) = watch::channel(End::NotYet);
     let tasks = (0..settings.count)
         .map(|number| tokio::spawn(keep(settings.clone(), number, ended.clone())))
         .collect();
@@ -84,8 +94,17 @@ pub fn start(settings: &LocalWorkers) -> Running {
 impl Running {
     /// Lets all workers end, and waits until they are gone.
     pub async fn stop(self) {
+        self.end(End::Gently).await;
+    }
+
+    /// Ends all workers at once.
+    pub async fn kill(self) {
+        self.end(End::AtOnce).await;
+    }
+
+    async fn end(self, how: End) {
         // All receivers may be gone: workers that were given up.
-        let _ = self.end.send(true);
+        let _ = self.end.send(how);
         for task in self.tasks {
             let _ = task.await;
         }
@@ -98,9 +117,9 @@ impl Running {
 }
 
 /// Keeps one worker alive.
-async fn keep(settings: LocalWorkers, number: u32, mut end: watch::Receiver<bool>) {
+async fn keep(settings: LocalWorkers, number: u32, mut end: watch::Receiver<End>) {
     let mut short_lives = 0;
-    while !*end.borrow() {
+    while *end.borrow() == End::NotYet {
         let began = Instant::now();
         let (mut child, input) = match spawn(&settings, number).await {
             Ok(started) => started,
@@ -115,7 +134,12 @@ async fn keep(settings: LocalWorkers, number: u32, mut end: watch::Receiver<bool
                 tracing::warn!(number, status, "a local worker ended");
             }
             () = ends(&mut end) => {
-                finish(child, input).await;
+                if *end.borrow() == End::AtOnce {
+                    // It may have ended just now.
+                    let _ = child.kill().await;
+                } else {
+                    finish(child, input).await;
+                }
                 return;
             }
         }
@@ -140,9 +164,12 @@ async fn keep(settings: LocalWorkers, number: u32, mut end: watch::Receiver<bool
 }
 
 /// Waits until the workers are to end.
-async fn ends(end: &mut watch::Receiver<bool>) {
+async fn ends(end: &mut watch::Receiver<End>) {
     // An error means that whoever could have said so is gone.
-    let _ = end.wait_for(|end| *end).await.map(|end| *end);
+    let _ = end
+        .wait_for(|end| *end != End::NotYet)
+        .await
+        .map(|end| *end);
 }
 
 async fn spawn(settings: &LocalWorkers, number: u32) -> std::io::Result<(Child, ChildStdin)> {
@@ -151,6 +178,7 @@ async fn spawn(settings: &LocalWorkers, number: u32) -> std::io::Result<(Child, 
         command.env_remove(name);
     }
     let mut child = command
+        .envs(settings.log.iter().cloned())
         .args(["--connect", &settings.url, "--local"])
         .args(["--slots", "1", "--threads", "1"])
         .args(["--name", &format!("local-{number}")])

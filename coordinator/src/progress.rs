@@ -1,15 +1,26 @@
 //! What is shown while a sweep runs.
+//!
+//! A display is a function of [`Moment`]s: it asks nobody anything, and what it costs depends on
+//! no number of tasks. See [`crate::pace`] for the time that is left.
 
-use std::io::{IsTerminal, Write};
+mod text;
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use common::protocol::SweepNumber;
-use common::summary::Summary;
+use common::summary::{Summary, VerdictCounts};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use crate::core::Core;
+use crate::pace::Estimate;
 use crate::sweep::GridSweep;
+use text::{Paint, View};
+pub use text::{count, duration};
 
 /// How progress is shown, on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -19,7 +30,7 @@ pub enum Display {
     Auto,
     /// A bar.
     Bar,
-    /// A line every few seconds.
+    /// Lines, ever rarer.
     Plain,
     /// A JSON object a line, for programs.
     Json,
@@ -28,7 +39,7 @@ pub enum Display {
 }
 
 /// A moment of a sweep.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Moment {
     /// Tasks of the grid that are different from each other, as far as met.
     pub planned: u64,
@@ -40,39 +51,48 @@ pub struct Moment {
     pub leased: u64,
     /// Workers connected.
     pub workers: u64,
+    /// Tasks that they compute at a time.
+    pub slots: u64,
+    /// Recorded runs by verdict.
+    pub verdicts: VerdictCounts,
     /// Certified runs.
     pub certified: u64,
     /// Certified runs above their baseline.
     pub violations: u64,
     /// Largest excess of a certified run inside the assumptions.
     pub worst_excess: Option<f64>,
+    /// Runs computed in this life of the coordinator.
+    pub computed: u64,
+    /// Seconds that they took.
+    pub computed_seconds: f64,
+    /// Seconds of computing that the other runs will take.
+    pub work_left: Option<Estimate>,
 }
 
 impl Moment {
     /// Of an active sweep; `None` when it is over.
     pub fn of(core: &Core, sweep: SweepNumber) -> Option<Self> {
-        let status = core.status();
-        let own = status.sweeps.iter().find(|s| s.number == sweep)?;
+        let own = core.glance(sweep)?;
         let grid = core.workload(sweep)?.as_any().downcast_ref::<GridSweep>();
-        let counts = grid.map(|g| g.counts().clone()).unwrap_or_default();
-        let count = |f: &dyn Fn(common::summary::Verdict) -> bool| {
-            let matching = counts.verdicts.iter().filter(|(v, _)| f(**v));
-            matching.map(|(_, n)| n).sum()
-        };
+        let counts = grid.map(GridSweep::counts);
+        let verdicts = counts.map_or(VerdictCounts::default(), |counts| counts.verdicts);
         Some(Self {
-            planned: own.planned - own.duplicates,
+            planned: own.planned,
             recorded: own.recorded,
             failed: own.failed,
             leased: own.leased,
-            workers: status.workers.iter().filter(|w| w.attached).count() as u64,
-            certified: count(&|v| v.is_certified()),
-            violations: count(&|v| v == common::summary::Verdict::Violation),
-            worst_excess: counts.worst_excess,
+            workers: own.workers,
+            slots: own.slots,
+            verdicts,
+            certified: verdicts.certified(),
+            violations: verdicts.violation,
+            worst_excess: counts.and_then(|counts| counts.worst_excess),
+            computed: own.computed,
+            computed_seconds: own.computed_seconds,
+            work_left: own.work_left,
         })
     }
-}
 
-impl Moment {
     /// Of a sweep that is over.
     pub fn of_summary(summary: &Summary) -> Self {
         let totals = &summary.totals;
@@ -80,52 +100,76 @@ impl Moment {
             planned: totals.planned,
             recorded: totals.recorded,
             failed: totals.failed,
-            leased: 0,
-            workers: 0,
-            certified: totals.verdicts.certified_minimum + totals.verdicts.violation,
+            verdicts: totals.verdicts,
+            certified: totals.verdicts.certified(),
             violations: totals.verdicts.violation,
             worst_excess: summary.overall.worst_excess.map(|x| x.0),
+            ..Self::default()
         }
     }
+
+    /// Recorded or given up.
+    pub fn done(&self) -> u64 {
+        self.recorded + self.failed
+    }
 }
+
+/// A line of `--progress json`: documented in docs/terminal.md, only ever extended.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    schema: &'static str,
+    elapsed_seconds: f64,
+    planned: u64,
+    recorded: u64,
+    failed: u64,
+    leased: u64,
+    workers: u64,
+    slots: u64,
+    certified: u64,
+    violations: u64,
+    verdicts: &'a VerdictCounts,
+    worst_excess: Option<f64>,
+    tasks_per_second: Option<f64>,
+    seconds_left: Option<f64>,
+    seconds_left_low95: Option<f64>,
+    seconds_left_high95: Option<f64>,
+}
+
+/// What the lines of `--progress json` follow.
+const SCHEMA: &str = "progress/1";
+/// Time that a rate looks back.
+const RECENT: Duration = Duration::from_secs(30);
+/// Time between two plain lines at first, and at most.
+const LINES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
 /// Shows moments.
 #[derive(Debug)]
 pub struct Progress {
     display: Display,
     bar: Option<ProgressBar>,
-    began: Instant,
-    /// Recorded when it began: results of earlier runs say nothing of the rate.
-    first: Option<u64>,
+    clock: Clock,
     last_line: Option<Instant>,
     last: Moment,
 }
 
-/// Time between two plain lines.
-const LINES: Duration = Duration::from_secs(5);
-
 impl Progress {
     /// A display that has shown nothing.
     pub fn new(display: Display) -> Self {
-        let terminal = std::io::stderr().is_terminal();
         let display = match display {
-            Display::Auto if terminal => Display::Bar,
+            Display::Auto if is_drawable() => Display::Bar,
             Display::Auto => Display::Plain,
             other => other,
         };
         let bar = (display == Display::Bar).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
-            let style = ProgressStyle::with_template(
-                "{elapsed_precise} {bar:30.cyan/blue} {pos}/{len} {msg}",
-            );
+            let style = ProgressStyle::with_template("{msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
         Self {
             display,
             bar,
-            began: Instant::now(),
-            first: None,
+            clock: Clock::new(Instant::now()),
             last_line: None,
             last: Moment::default(),
         }
@@ -133,45 +177,75 @@ impl Progress {
 
     /// Shows a moment.
     pub fn show(&mut self, moment: &Moment) {
-        let first = *self.first.get_or_insert(moment.recorded);
+        let now = Instant::now();
+        self.clock.saw(now, moment);
         let changed = self.last != *moment;
         self.last = moment.clone();
-        let seconds = self.began.elapsed().as_secs_f64();
-        let rate = (moment.recorded - first.min(moment.recorded)) as f64 / seconds.max(1e-3);
+        let view = View {
+            moment,
+            elapsed: now - self.clock.began,
+            rate: self.clock.rate(),
+            left: self.clock.left(moment),
+        };
         match self.display {
             Display::Bar => {
                 if let Some(bar) = &self.bar {
-                    bar.set_length(moment.planned);
-                    bar.set_position(moment.recorded + moment.failed);
-                    bar.set_message(message(moment, rate));
+                    if self.last_line.is_none() {
+                        *drawn() = Some(bar.clone());
+                    }
+                    self.last_line = Some(now);
+                    bar.set_message(view.bar(columns(), Paint::on_stderr()));
                 }
             }
             Display::Plain => {
-                if self.last_line.is_none_or(|at| at.elapsed() >= LINES) {
-                    self.last_line = Some(Instant::now());
-                    line(&format!(
-                        "{}/{} {}",
-                        moment.recorded + moment.failed,
-                        moment.planned,
-                        message(moment, rate)
-                    ));
+                let pause = (view.elapsed / 12).clamp(LINES.0, LINES.1);
+                let due = match self.last_line {
+                    Some(at) => now - at >= pause,
+                    // Workers that are about to connect are worth no line.
+                    None => moment.done() > 0 || view.elapsed >= pause,
+                };
+                if due && changed {
+                    self.last_line = Some(now);
+                    line(&view.line());
                 }
             }
-            Display::Json => {
-                if changed && let Ok(text) = serde_json::to_string(moment) {
+            Display::Json if changed => {
+                let left = view.left.filter(|left| left.seconds.is_finite());
+                let interval = left.and_then(|left| left.interval);
+                let object = Line {
+                    schema: SCHEMA,
+                    elapsed_seconds: view.elapsed.as_secs_f64(),
+                    planned: moment.planned,
+                    recorded: moment.recorded,
+                    failed: moment.failed,
+                    leased: moment.leased,
+                    workers: moment.workers,
+                    slots: moment.slots,
+                    certified: moment.certified,
+                    violations: moment.violations,
+                    verdicts: &moment.verdicts,
+                    worst_excess: moment.worst_excess,
+                    tasks_per_second: view.rate,
+                    seconds_left: left.map(|left| left.seconds),
+                    seconds_left_low95: interval.map(|(low, _)| low),
+                    seconds_left_high95: interval.map(|(_, high)| high),
+                };
+                if let Ok(text) = serde_json::to_string(&object) {
                     line(&text);
                 }
             }
-            Display::None | Display::Auto => {}
+            Display::Json | Display::None | Display::Auto => {}
         }
     }
 
     /// Says something beside the progress.
     pub fn say(&self, text: &str) {
         match (&self.bar, self.display) {
-            (Some(bar), _) => bar.println(text),
+            (Some(bar), _) => bar.suspend(|| line(text)),
             (None, Display::None) => {}
-            (None, Display::Json) => line(&serde_json::json!({"message": text}).to_string()),
+            (None, Display::Json) => {
+                line(&serde_json::json!({"schema": SCHEMA, "message": text}).to_string());
+            }
             (None, _) => line(text),
         }
     }
@@ -180,6 +254,79 @@ impl Progress {
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+            *drawn() = None;
+        }
+    }
+}
+
+/// What rate and time left are computed from.
+#[derive(Debug)]
+struct Clock {
+    began: Instant,
+    /// When how many were recorded: the last [`RECENT`], a second apart.
+    recent: VecDeque<(Instant, u64)>,
+    newest: Option<(Instant, u64)>,
+    /// Seconds that slots were there, and the seconds computed when that began.
+    slot_seconds: f64,
+    computed_before: Option<f64>,
+}
+
+/// Share of the slots' time that is spent computing, not below this.
+const LEAST_USE: f64 = 0.02;
+
+impl Clock {
+    fn new(began: Instant) -> Self {
+        Self {
+            began,
+            recent: VecDeque::new(),
+            newest: None,
+            slot_seconds: 0.0,
+            computed_before: None,
+        }
+    }
+
+    fn saw(&mut self, now: Instant, moment: &Moment) {
+        self.computed_before.get_or_insert(moment.computed_seconds);
+        if let Some((before, _)) = self.newest {
+            self.slot_seconds += moment.slots as f64 * (now - before).as_secs_f64();
+        }
+        self.newest = Some((now, moment.recorded));
+        let second = Duration::from_secs(1);
+        if (self.recent.back()).is_none_or(|(at, _)| now - *at >= second) {
+            self.recent.push_back((now, moment.recorded));
+        }
+        // One older than that stays, for a rate over all of it.
+        while (self.recent.get(1)).is_some_and(|(at, _)| now - *at > RECENT) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Tasks recorded a second, lately.
+    fn rate(&self) -> Option<f64> {
+        let ((from, before), (to, now)) = (*self.recent.front()?, self.newest?);
+        let seconds = (to - from).as_secs_f64();
+        (seconds > 0.0).then(|| now.saturating_sub(before) as f64 / seconds)
+    }
+
+    /// Wall-clock time to the end.
+    fn left(&self, moment: &Moment) -> Option<Estimate> {
+        let left = moment.planned.saturating_sub(moment.done());
+        let at_a_time = moment.slots.min(left);
+        let work = moment.work_left?;
+        (at_a_time > 0).then(|| work.times(1.0 / (at_a_time as f64 * self.utilisation(moment))))
+    }
+
+    /// Share of the slots' time that was spent computing; tasks that have begun are half done.
+    fn utilisation(&self, moment: &Moment) -> f64 {
+        let mean = moment.computed_seconds / moment.computed.max(1) as f64;
+        let before = self.computed_before.unwrap_or(0.0);
+        let begun = moment.leased.min(moment.slots) as f64 * mean / 2.0;
+        let busy = (moment.computed_seconds - before + begun) / self.slot_seconds;
+        // Little of it says nothing: the first tasks have hardly begun.
+        if busy.is_finite() && self.slot_seconds > 20.0 * mean * moment.slots.max(1) as f64 {
+            busy.clamp(LEAST_USE, 1.0)
+        } else {
+            1.0
         }
     }
 }
@@ -187,46 +334,55 @@ impl Progress {
 /// Says what must not be overheard, however progress is shown.
 pub fn warn(display: Display, text: &str) {
     match display {
-        Display::Json => line(&serde_json::json!({"message": text, "warning": true}).to_string()),
+        Display::Json => {
+            let object = serde_json::json!({"schema": SCHEMA, "message": text, "warning": true});
+            line(&object.to_string());
+        }
         _ => line(&format!("WARNING: {text}")),
     }
 }
 
 fn line(text: &str) {
     // Standard error may be closed; the sweep goes on all the same.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
-fn message(m: &Moment, rate: f64) -> String {
-    let mut text = format!("{rate:.1}/s");
-    let left = m.planned.saturating_sub(m.recorded + m.failed);
-    if left > 0 && rate > 0.0 {
-        text.push_str(&format!(", {} left", duration(left as f64 / rate)));
-    }
-    text.push_str(&format!(", workers {}", m.workers));
-    text.push_str(&format!(", certified {}", m.certified));
-    let uncertified = m.recorded - m.certified.min(m.recorded);
-    if uncertified > 0 {
-        text.push_str(&format!(", uncertified {uncertified}"));
-    }
-    if m.failed > 0 {
-        text.push_str(&format!(", failed {}", m.failed));
-    }
-    if m.violations > 0 {
-        text.push_str(&format!(", VIOLATIONS {}", m.violations));
-    }
-    if let Some(excess) = m.worst_excess {
-        text.push_str(&format!(", worst excess {excess:+.1e}"));
-    }
-    text
+/// Whether standard error is a terminal that lines can be taken back from.
+fn is_drawable() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stderr().is_terminal() && !dumb
 }
 
-fn duration(seconds: f64) -> String {
-    let s = seconds.ceil() as u64;
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min {} s", s / 60, s % 60),
-        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
+/// Columns of the terminal.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    size.map_or(80, |size| usize::from(size.ws_col))
+        .clamp(40, 160)
+}
+
+/// The bar on the terminal, which the log has to go around.
+static DRAWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn drawn() -> std::sync::MutexGuard<'static, Option<ProgressBar>> {
+    // A bar is there or not; no panic elsewhere can leave it half changed.
+    DRAWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Standard error for the log: a line of it never runs into the bar.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let bar = drawn().clone();
+        match bar {
+            Some(bar) => bar.suspend(|| io::stderr().write(text)),
+            None => io::stderr().write(text),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 
@@ -234,20 +390,59 @@ fn duration(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_message_says_what_matters_and_no_more() {
-        let moment = Moment {
-            planned: 100,
-            recorded: 40,
-            certified: 39,
+    fn at(began: Instant, seconds: u64) -> Instant {
+        began + Duration::from_secs(seconds)
+    }
+
+    fn moment(recorded: u64, computed_seconds: f64) -> Moment {
+        Moment {
+            planned: 1_000,
+            recorded,
+            leased: 2,
             workers: 2,
-            worst_excess: Some(-0.01),
+            slots: 2,
+            computed: recorded,
+            computed_seconds,
+            work_left: Some(Estimate {
+                seconds: 200.0,
+                interval: Some((150.0, 260.0)),
+            }),
             ..Moment::default()
-        };
-        assert_eq!(
-            message(&moment, 4.0),
-            "4.0/s, 15 s left, workers 2, certified 39, uncertified 1, worst excess -1.0e-2"
-        );
-        assert_eq!(duration(3_725.0), "1 h 2 min");
+        }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_half_minute() {
+        let began = Instant::now();
+        let mut clock = Clock::new(began);
+        assert_eq!(clock.rate(), None);
+        for second in 0..200 {
+            // Slow at first, then ten a second.
+            let recorded = if second < 100 {
+                second
+            } else {
+                100 + (second - 100) * 10
+            };
+            clock.saw(at(began, second), &moment(recorded, 0.0));
+        }
+        assert!((clock.rate().unwrap() - 10.0).abs() < 1e-9);
+        assert!(clock.recent.len() < 40, "{}", clock.recent.len());
+    }
+
+    #[test]
+    fn the_time_left_is_work_over_slots_that_really_compute() {
+        let began = Instant::now();
+        let mut clock = Clock::new(began);
+        // Results of an earlier life say nothing of this one's use of its slots.
+        clock.saw(began, &moment(0, 5.0));
+        let seen = moment(400, 55.0);
+        clock.saw(at(began, 50), &seen);
+        // 50 of 100 slot-seconds: half of the slots' time is lost between tasks.
+        let left = clock.left(&seen).unwrap();
+        assert!((left.seconds - 200.0).abs() < 1.0, "{left:?}");
+        let (low, high) = left.interval.unwrap();
+        assert!((low - 150.0).abs() < 1.0 && (high - 260.0).abs() < 1.0);
+        let nobody = Moment { slots: 0, ..seen };
+        assert_eq!(clock.left(&nobody), None);
     }
 }

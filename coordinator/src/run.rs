@@ -130,18 +130,21 @@ impl Sweep {
             }
             Outcome::Interrupted => {
                 let clean = watch.hand_back().await;
-                if let Some(local) = local {
-                    local.stop().await;
-                }
                 watch.progress.finish();
+                match local {
+                    Some(local) if clean => local.stop().await,
+                    Some(local) => local.kill().await,
+                    None => {}
+                }
                 let how = if clean {
-                    ""
+                    ", nothing is lost"
                 } else {
-                    ", what was running is lost"
+                    "; only what was running is lost"
                 };
+                let command = shell_words(std::env::args());
                 fail(
                     code::INTERRUPTED,
-                    &format!("interrupted{how}; the same command continues"),
+                    &format!("interrupted{how}; the same command continues:\n  {command}"),
                 )
             }
             Outcome::StoreLost(error) => {
@@ -265,6 +268,19 @@ impl Watch<'_> {
             () = fires(&mut terminate) => false,
         }
     }
+}
+
+/// A command as a shell takes it.
+fn shell_words(words: impl Iterator<Item = String>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let quoted = words.map(|word| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// A notice for people; `None` for those that only the log has.

@@ -209,8 +209,7 @@ impl<S: Store> Sweeps<S> {
     async fn seen(&self, mut stored: StoredSweep) -> Seen {
         let number = stored.number;
         let look = move |core: &Core| {
-            let status = core.status();
-            let own = status.sweeps.into_iter().find(|s| s.number == number)?;
+            let own = core.glance(number)?;
             Some((own.state, own.priority, Moment::of(core, number)?))
         };
         if let Some(Some((state, priority, moment))) = self.handle.look(look).await {

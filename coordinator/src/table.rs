@@ -22,31 +22,6 @@ pub struct Style {
 /// The table, and the sentences below it.
 pub fn render(summary: &Summary, style: Style) -> String {
     let fields = varying(&summary.cells);
-    let mut table = Table::new();
-    table
-        .load_style(UTF8_FULL_CONDENSED.with_rounded_corners())
-        .set_content_arrangement(ContentArrangement::Dynamic);
-    if let Some(width) = style.width {
-        table.set_width(width);
-    }
-    if !style.colours {
-        table.force_no_tty();
-    }
-    let heads = [
-        "runs",
-        "certified",
-        "baseline",
-        "worst minimum",
-        "excess",
-        "verdict",
-    ];
-    table.set_header(
-        fields
-            .iter()
-            .map(String::as_str)
-            .chain(heads)
-            .map(|head| Cell::new(head).add_attribute(Attribute::Bold)),
-    );
     let mut rows: Vec<&CellSummary> = summary.cells.iter().collect();
     let hidden = if rows.len() > ALL {
         rows.sort_by(|a, b| excess(b).total_cmp(&excess(a)));
@@ -55,12 +30,15 @@ pub fn render(summary: &Summary, style: Style) -> String {
     } else {
         0
     };
-    for cell in rows {
-        table.add_row(row(cell, &fields, style.colours));
-    }
-    for number in fields.len()..fields.len() + 5 {
-        if let Some(column) = table.column_mut(number) {
-            column.set_cell_alignment(CellAlignment::Right);
+    // Every column in full, if that fits; else fewer of them, and lines that break.
+    let mut table = draw(&rows, &fields, &WIDE, style);
+    if let Some(width) = style.width
+        && columns(&table) > usize::from(width)
+    {
+        table = draw(&rows, &fields, &NARROW, style);
+        if columns(&table) > usize::from(width) {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_width(width);
         }
     }
     let mut text = table.to_string();
@@ -93,37 +71,105 @@ pub(crate) fn varying(cells: &[CellSummary]) -> Vec<String> {
     varying.map(|f| f.0.to_owned()).collect()
 }
 
-fn row(cell: &CellSummary, fields: &[String], colours: bool) -> Vec<Cell> {
-    let mut row: Vec<Cell> = fields
-        .iter()
-        .map(|field| {
+/// What is told of a cell beside its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Runs,
+    Certified,
+    /// Both in one column.
+    CertifiedOfRuns,
+    Baseline,
+    Worst,
+    Excess,
+    Verdict,
+}
+
+const WIDE: [Told; 6] = [
+    Told::Runs,
+    Told::Certified,
+    Told::Baseline,
+    Told::Worst,
+    Told::Excess,
+    Told::Verdict,
+];
+const NARROW: [Told; 3] = [Told::CertifiedOfRuns, Told::Excess, Told::Verdict];
+
+impl Told {
+    fn head(self) -> &'static str {
+        match self {
+            Self::Runs => "runs",
+            Self::Certified | Self::CertifiedOfRuns => "certified",
+            Self::Baseline => "baseline",
+            Self::Worst => "worst minimum",
+            Self::Excess => "excess",
+            Self::Verdict => "verdict",
+        }
+    }
+
+    fn of(self, cell: &CellSummary, colours: bool) -> Cell {
+        let number = |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.6}"));
+        let certified = cell.verdicts.certified();
+        let worst = cell.worst.as_ref();
+        match self {
+            Self::Runs => Cell::new(cell.runs),
+            Self::Certified => Cell::new(certified),
+            Self::CertifiedOfRuns => Cell::new(format!("{certified}/{}", cell.runs)),
+            Self::Baseline => Cell::new(number(cell.baseline.map(|b| b.value.0))),
+            Self::Worst => Cell::new(number(worst.map(|w| w.value.0))),
+            Self::Excess => {
+                let excess = worst.and_then(|w| w.excess);
+                Cell::new(excess.map_or("–".to_owned(), |e| format!("{:+.1e}", e.0)))
+            }
+            Self::Verdict => {
+                let verdict = Cell::new(cell.verdict.name().replace('_', " "));
+                if !colours {
+                    return verdict;
+                }
+                verdict.fg(match cell.verdict {
+                    CellVerdict::Holds | CellVerdict::NoneFound => Color::Green,
+                    CellVerdict::Violated => Color::Red,
+                    CellVerdict::BadMinimumFound => Color::Magenta,
+                    CellVerdict::Inconclusive => Color::Yellow,
+                })
+            }
+        }
+    }
+}
+
+fn draw(rows: &[&CellSummary], fields: &[String], told: &[Told], style: Style) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED.with_rounded_corners());
+    if !style.colours {
+        table.force_no_tty();
+    }
+    let heads = fields.iter().map(String::as_str);
+    table.set_header(
+        heads
+            .chain(told.iter().map(|told| told.head()))
+            .map(|head| Cell::new(head).add_attribute(Attribute::Bold)),
+    );
+    for cell in rows {
+        let values = fields.iter().map(|field| {
             let value = cell.cell.0.iter().find(|(name, _)| name == field);
             Cell::new(value.map_or(String::new(), |(_, value)| shown(value)))
-        })
-        .collect();
-    let certified = cell.verdicts.certified();
-    let number = |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.6}"));
-    let worst = cell.worst.as_ref();
-    row.push(Cell::new(cell.runs));
-    row.push(Cell::new(certified));
-    row.push(Cell::new(number(cell.baseline.map(|b| b.value.0))));
-    row.push(Cell::new(number(worst.map(|w| w.value.0))));
-    row.push(Cell::new(
-        worst
-            .and_then(|w| w.excess)
-            .map_or("–".to_owned(), |e| format!("{:+.1e}", e.0)),
-    ));
-    let mut verdict = Cell::new(cell.verdict.name().replace('_', " "));
-    if colours {
-        verdict = verdict.fg(match cell.verdict {
-            CellVerdict::Holds | CellVerdict::NoneFound => Color::Green,
-            CellVerdict::Violated => Color::Red,
-            CellVerdict::BadMinimumFound => Color::Magenta,
-            CellVerdict::Inconclusive => Color::Yellow,
         });
+        let told = told.iter().map(|told| told.of(cell, style.colours));
+        table.add_row(values.chain(told).collect::<Vec<_>>());
     }
-    row.push(verdict);
-    row
+    for (number, told) in (fields.len()..).zip(told) {
+        if let Some(column) = table.column_mut(number)
+            && *told != Told::Verdict
+        {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Columns of the terminal that a table takes.
+fn columns(table: &Table) -> usize {
+    // The first line is border alone: no colour, no wide character.
+    (table.lines().next()).map_or(0, |line| line.chars().count())
 }
 
 /// A value in few characters: `tanh`, `t / (1 + abs(t))`, `leaky_relu 0.1`.
@@ -271,5 +317,35 @@ mod tests {
         assert!(text.contains("The theorem holds"), "{text}");
         assert!(text.contains("-4.6e-2"), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= 90), "{text}");
+    }
+
+    #[test]
+    fn a_table_keeps_to_the_width_and_tells_less_where_there_is_little() {
+        let at = |width| {
+            let style = Style {
+                width: Some(width),
+                colours: false,
+            };
+            let text = render(&summary(), style);
+            let table: Vec<String> = text
+                .lines()
+                .filter(|l| !l.starts_with(|c: char| c.is_alphanumeric()))
+                .map(str::to_owned)
+                .collect();
+            assert!(
+                table
+                    .iter()
+                    .all(|l| l.chars().count() <= usize::from(width)),
+                "{width}: {text}"
+            );
+            text
+        };
+        assert!(at(100).contains("worst minimum"));
+        let narrow = at(45);
+        assert!(
+            !narrow.contains("worst minimum") && narrow.contains("5/6"),
+            "{narrow}"
+        );
+        at(25);
     }
 }

@@ -199,6 +199,30 @@ fn an_interrupted_sweep_says_how_to_go_on_and_does() {
 }
 
 #[test]
+fn a_second_interrupt_ends_everything_at_once_and_the_command_to_go_on_is_printed() {
+    let scene = Scene::new();
+    let mut sweep = RunningSweep::start(scene.command("hurried").args(["--local-workers", "2"]));
+    sweep.wait_for_recorded(1);
+    let workers = children(sweep.pid());
+    // Workers that answer nothing: without the second interrupt they would be waited for.
+    for worker in &workers {
+        send_signal(*worker, "STOP");
+    }
+    sweep.signal("INT");
+    sweep.wait_for(|line| {
+        let message = line["message"].as_str();
+        message.is_some_and(|m| m.contains("once more stops at once"))
+    });
+    sweep.signal("INT");
+    let (status, said) = sweep.finish_with_words();
+    assert_eq!(status.code(), Some(130), "{said:?}");
+    let command = said.iter().rev().find(|line| line.contains("--grid"));
+    let command = command.unwrap_or_else(|| panic!("no command: {said:?}"));
+    assert!(command.contains("--local-workers 2"), "{command}");
+    wait_until_gone(&workers);
+}
+
+#[test]
 fn an_extended_grid_computes_only_what_is_new() {
     let scene = Scene::new();
     let run = output(scene.command("grown").args(["--local-workers", "2"]));
@@ -329,10 +353,54 @@ fn the_first_grid_that_is_written_runs_as_it_is() {
     assert!(run.status.success(), "{run:?}");
     let run = output(coordinator().args(["plan", "--grid"]).arg(&file));
     let text = String::from_utf8_lossy(&run.stdout);
-    assert!(text.starts_with("96 tasks"), "{text}");
+    assert!(text.contains("tasks       88\n"), "{text}");
     let again = output(coordinator().arg("init").arg(&file));
     assert_eq!(again.status.code(), Some(2), "it does not overwrite");
     assert!(Path::new(&file).exists());
+}
+
+#[test]
+fn a_pilot_computes_a_few_tasks_and_prices_the_sweep_by_them() {
+    let scene = Scene::new();
+    let run = output(
+        coordinator()
+            .args([
+                "plan",
+                "--pilot",
+                "9",
+                "--workers",
+                "1,1000",
+                "--json",
+                "--grid",
+            ])
+            .arg("grid.yaml")
+            .current_dir(scene.folder.path()),
+    );
+    assert!(run.status.success(), "{run:?}");
+    let plan: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(
+        (&plan["tasks"], &plan["duplicates"]),
+        (&TASKS.into(), &0.into())
+    );
+    let pilot = &plan["pilot"];
+    assert_eq!(
+        (&pilot["tasks"], &pilot["failed"]),
+        (&9.into(), &0.into()),
+        "{pilot}"
+    );
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(
+        number(&pilot["cpu"]["low95"]) <= number(&pilot["cpu"]["seconds"]),
+        "{pilot}"
+    );
+    let wall = |i: usize| number(&pilot["wall"][i]["wall"]["seconds"]);
+    // Many workers help, but the longest task stays as long as it is.
+    assert!(
+        wall(0) >= wall(1) && wall(1) >= number(&pilot["longest_task_seconds"]),
+        "{pilot}"
+    );
+    let left = std::fs::read_dir(scene.folder.path()).unwrap().count();
+    assert_eq!(left, 1, "a pilot leaves nothing behind");
 }
 
 /// The grid of the repository, with its points and data from files.

@@ -194,7 +194,7 @@ fn failed_tasks_and_only_they_are_tried_again() {
         4,
         "the fault fired"
     );
-    let told: Value = serde_json::from_str(&scene.ask(&["explain", "0"], &url)).unwrap();
+    let told: Value = serde_json::from_str(&scene.ask(&["explain", "0", "--json"], &url)).unwrap();
     assert!(
         told["state"].as_str().unwrap().contains("baseline failed"),
         "{told}"
@@ -310,7 +310,7 @@ fn a_store_at_rest_can_be_asked_and_changed() {
     let status = at_rest(&["status", "--json"]);
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!(status["sweeps"][0]["planned"], 8, "{status}");
-    let told = at_rest(&["explain", "7"]);
+    let told = at_rest(&["explain", "7", "--json"]);
     let told: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!(
         (&told["state"], &told["seed"]),

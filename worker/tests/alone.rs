@@ -310,9 +310,17 @@ fn options_are_printed_as_they_come_out_of_file_environment_and_flags() {
         "threads: 1",
     ] {
         assert!(
-            text.lines().any(|found| found == line),
+            text.lines().any(|found| found.starts_with(line)),
             "no `{line}` in:\n{text}"
         );
+    }
+    for origin in [
+        "# --slots\n",
+        "# w.yaml\n",
+        "# SWEEP_GRACE\n",
+        "# default\n",
+    ] {
+        assert!(text.contains(origin), "no `{origin}` in:\n{text}");
     }
     let path: PathBuf = folder.path().join("w.yaml");
     std::fs::write(path, "slotz: 2\n").unwrap();

@@ -130,7 +130,8 @@ impl VerdictCounts {
         *copy.get_mut(verdict)
     }
 
-    pub(super) fn get_mut(&mut self, verdict: Verdict) -> &mut u64 {
+    /// The same, to be counted up.
+    pub fn get_mut(&mut self, verdict: Verdict) -> &mut u64 {
         match verdict {
             Verdict::CertifiedMinimum => &mut self.certified_minimum,
             Verdict::Violation => &mut self.violation,

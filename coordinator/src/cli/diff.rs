@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
 use common::ids::TaskId;
 use common::record::Evidence;
 use common::summary::settle;
@@ -13,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{block_on, code, fail, load_grid, print};
 use crate::at_rest::{self, AtRest, Plan};
 use crate::compare::{self, Comparison, Entry, Interval};
+use crate::progress::count;
 use crate::run::Failure;
 use crate::store::Address;
 use crate::sweep::{GridSweep, KeepMinima};
@@ -179,46 +178,39 @@ fn render(by: &[String], found: &[Comparison]) -> String {
     if found.is_empty() {
         return "Nothing to compare: the fields have one value only.\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED.with_rounded_corners());
-    table.force_no_tty();
-    table.set_header([
-        "A",
-        "B",
-        "pairs",
-        "certified both / A only / B only",
-        "unpaired A / B",
-        "B lower / higher / equal",
-        "median B − A [95 %]",
-        "of excess",
-    ]);
-    for c in found {
-        table.add_row([
-            Cell::new(shown(&c.a)),
-            Cell::new(shown(&c.b)),
-            Cell::new(c.pairs),
-            Cell::new(format!(
-                "{} / {} / {}",
-                c.certified_both, c.certified_a_only, c.certified_b_only
-            )),
-            Cell::new(format!("{} / {}", c.unpaired_a, c.unpaired_b)),
-            Cell::new(format!("{} / {} / {}", c.b_lower, c.b_higher, c.equal)),
-            Cell::new(interval(c.difference)),
-            Cell::new(interval(c.excess_difference)),
-        ]);
-    }
-    for number in 2..8 {
-        if let Some(column) = table.column_mut(number) {
-            column.set_cell_alignment(CellAlignment::Right);
+    // A column is there if some row has something to say in it.
+    let baselines_differ = found.iter().any(|c| c.baselines_differ);
+    let unpaired = found.iter().any(|c| c.unpaired_a + c.unpaired_b > 0);
+    let mut heads = vec!["A", "B", "pairs", "certified both / A / B"];
+    heads.extend(unpaired.then_some("unpaired A / B"));
+    heads.extend(["B lower", "equal", "B higher", "median B − A", "95 %"]);
+    heads.extend(baselines_differ.then_some("median of excess B − A"));
+    heads.extend(baselines_differ.then_some("95 %"));
+    let rows = found.iter().map(|c| {
+        let mut row = vec![shown(&c.a), shown(&c.b), count(c.pairs)];
+        row.push(format!(
+            "{} / {} / {}",
+            c.certified_both, c.certified_a_only, c.certified_b_only
+        ));
+        if unpaired {
+            row.push(format!("{} / {}", c.unpaired_a, c.unpaired_b));
         }
-    }
+        row.extend([c.b_lower, c.equal, c.b_higher].map(count));
+        row.extend(interval(c.difference));
+        if baselines_differ {
+            row.extend(interval(c.excess_difference));
+        }
+        row
+    });
+    let right: Vec<usize> = (2..heads.len()).collect();
+    let table = super::told::table(&heads, &right, rows.collect());
     let what = if by.is_empty() {
         "equal tasks".to_owned()
     } else {
         format!("tasks equal in all but {}", by.join(", "))
     };
-    let mut text = format!("{table}\nPairs: {what}; compared where both are certified.\n");
-    if found.iter().any(|c| c.baselines_differ) {
+    let mut text = format!("{table}Pairs: {what}; compared where both are certified.\n");
+    if baselines_differ {
         text.push_str("Baselines differ within pairs: compare the excess, not the value.\n");
     }
     text
@@ -227,10 +219,8 @@ fn render(by: &[String], found: &[Comparison]) -> String {
 fn shown(value: &Map<String, Value>) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (name, value) in value {
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        parts.push(if value.is_string() && parts.is_empty() {
+        let text = crate::table::shown(value);
+        parts.push(if parts.is_empty() && !value.is_number() {
             text
         } else {
             format!("{name} {text}")
@@ -242,8 +232,12 @@ fn shown(value: &Map<String, Value>) -> String {
     parts.join(", ")
 }
 
-fn interval(x: Option<Interval>) -> String {
-    x.map_or("–".to_owned(), |x| {
-        format!("{:+.3e} [{:+.3e}, {:+.3e}]", x.median, x.lower95, x.upper95)
+/// Median, and the ends of its interval.
+fn interval(x: Option<Interval>) -> [String; 2] {
+    x.map_or(["–".to_owned(), "–".to_owned()], |x| {
+        [
+            format!("{:+.2e}", x.median),
+            format!("{:+.2e} to {:+.2e}", x.lower95, x.upper95),
+        ]
     })
 }

@@ -1,71 +1,227 @@
-//! `plan`: what a grid would run.
+//! `plan`: what a grid would run, and with `--pilot` what that would cost.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use clap::Args;
 use common::grid::{Grid, Search};
+use serde_json::{Value, json};
 
-use super::{code, print};
-use crate::sweep::{CANDIDATES, DataTable};
+use super::{block_on, code, fail, print};
+use crate::pace::Estimate;
+use crate::pilot::{self, Measured};
+use crate::progress::{Display, count, duration};
+use crate::sweep::{CANDIDATES, DataTable, GridSweep, KeepMinima};
+use crate::workload::{PlannedWork, Workload};
 
 /// Tasks that are walked to count cells and duplicates.
-const WALKED: usize = 1_000_000;
+const WALKED: u64 = 1_000_000;
 /// Tasks that are shown.
 const SHOWN: u64 = 5;
 
-pub(super) fn plan(grid: &Grid, mut data: DataTable) -> u8 {
-    let mut text = String::new();
-    let _ = writeln!(text, "{} tasks", grid.len());
-    if grid.excluded() > 0 {
-        let _ = writeln!(text, "{} combinations excluded", grid.excluded());
-    }
-    for axis in grid.axes() {
-        let _ = writeln!(text, "  {}: {} values", axis.name, axis.len);
-    }
-    let mut cells = BTreeSet::new();
-    let (mut largest, mut walked) = (0, 0);
-    for task in grid.tasks(0).take(WALKED) {
-        walked += 1;
-        if cells.insert(task.cell)
-            && let Ok(facts) = data.facts(&task.spec.cell)
-        {
-            largest = largest.max(facts.parameters);
+#[derive(Args, Debug)]
+pub(super) struct PlanArgs {
+    /// The grid
+    #[arg(long, value_name = "FILE")]
+    pub(super) grid: PathBuf,
+    /// Compute so many tasks, drawn from all over the grid, and price the sweep by them [default
+    /// without N: 32]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "32")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pilot: Option<u64>,
+    /// Say how long the sweep takes with so many workers of one slot, as fast as this machine's;
+    /// several numbers with commas between them [default: the cores of this machine]
+    #[arg(long, value_name = "N", value_delimiter = ',', requires = "pilot")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    workers: Vec<u32>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn plan(args: &PlanArgs, grid: Arc<Grid>, data: DataTable) -> u8 {
+    let census = Census::of(Arc::clone(&grid), data.clone());
+    let measured = match args.pilot {
+        None => None,
+        Some(count) => {
+            if !args.json {
+                print(&census.text(&grid));
+            }
+            let display = if args.json {
+                Display::None
+            } else {
+                Display::Auto
+            };
+            let mut found = None;
+            let code = block_on(async {
+                match pilot::run(Arc::clone(&grid), data, count, display).await {
+                    Ok(measured) => {
+                        found = Some(measured);
+                        code::DONE
+                    }
+                    Err((code, message)) => fail(code, &message),
+                }
+            });
+            if code != code::DONE {
+                return code;
+            }
+            found
         }
-    }
-    let more = if walked as u64 == grid.len() {
-        ""
-    } else {
-        " in the first million tasks"
     };
-    let _ = writeln!(
-        text,
-        "{} cells{more}; at most {largest} parameters",
-        cells.len()
-    );
-    if let Some(search) = grid.search() {
-        text.push_str(&search_plan(search));
+    let mut workers = args.workers.clone();
+    if workers.is_empty() {
+        workers.extend(std::thread::available_parallelism().map(|n| n.get() as u32));
     }
-    let _ = writeln!(text, "sample:");
-    let step = (grid.len() / SHOWN).max(1);
-    for n in (0..grid.len()).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
-        if let Some(task) = grid.task(n) {
-            let cell = &task.spec.cell;
-            let fields: Vec<String> = common::canon::describe(cell)
-                .iter()
-                .filter(|(name, _)| grid.axes().any(|axis| axis.name.ends_with(name.as_str())))
-                .map(|(name, value)| format!("{name} {value}"))
-                .collect();
-            let _ = writeln!(
-                text,
-                "  {n}: {} seed {} start {}",
-                fields.join(", "),
-                task.spec.seed,
-                task.spec.start
+    if args.json {
+        let pilot = (measured.as_ref()).map(|measured| price_json(measured, &census, &workers));
+        let mut value = census.json(&grid);
+        value["pilot"] = pilot.unwrap_or_default();
+        print(&format!("{value:#}\n"));
+    } else {
+        print(&match &measured {
+            None => census.text(&grid),
+            Some(measured) => price_text(measured, &census, &workers),
+        });
+    }
+    code::DONE
+}
+
+/// What a walk through the grid finds.
+#[derive(Debug, Default)]
+struct Census {
+    tasks: u64,
+    walked: u64,
+    duplicates: u64,
+    cells: u64,
+    cells_outside: u64,
+    baselines: u64,
+    most_parameters: u64,
+    /// Runs that a search adds; the pilot's are taken to be like them.
+    search: u64,
+    sample: Vec<(u64, String)>,
+}
+
+impl Census {
+    fn of(grid: Arc<Grid>, mut data: DataTable) -> Self {
+        let mut census = Self {
+            tasks: grid.len(),
+            walked: grid.len().min(WALKED),
+            search: grid.search().map_or(0, |search| search.runs),
+            ..Self::default()
+        };
+        let step = (grid.len() / SHOWN).max(1);
+        for n in (0..grid.len()).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
+            census.sample.extend(Some(n).zip(shown(&grid, n)));
+        }
+        let mut sweep = GridSweep::new(Arc::clone(&grid), data.clone(), KeepMinima::None);
+        let (mut tasks, mut cells, mut baselines) =
+            (HashSet::new(), HashSet::new(), HashSet::new());
+        for position in 0..census.walked {
+            let planned = sweep.task(position);
+            census.duplicates += u64::from(!tasks.insert(planned.id));
+            let PlannedWork::Run { cell, baseline, .. } = planned.work else {
+                continue;
+            };
+            baselines.insert(baseline);
+            if cells.insert(cell.id)
+                && let Some(task) = grid.task(position)
+                && let Ok(facts) = data.facts(&task.spec.cell)
+            {
+                census.most_parameters = census.most_parameters.max(facts.parameters as u64);
+            }
+        }
+        census.cells = cells.len() as u64;
+        census.cells_outside = sweep.cells_outside() as u64;
+        census.baselines = baselines.len() as u64;
+        census
+    }
+
+    /// Tasks that differ from each other, as far as is known.
+    fn different(&self) -> u64 {
+        self.tasks - self.duplicates
+    }
+
+    fn text(&self, grid: &Grid) -> String {
+        let mut text = String::new();
+        let mut say = |name: &str, what: String| {
+            let _ = writeln!(text, "{name:<11} {what}");
+        };
+        let more = if self.walked == self.tasks {
+            ""
+        } else {
+            " (in the first million tasks)"
+        };
+        say("sweep", grid.name().to_owned());
+        say("tasks", count(self.tasks));
+        let axes = grid.axes().map(|a| format!("{} {}", a.name, a.len));
+        say("axes", axes.collect::<Vec<_>>().join(" × "));
+        if grid.excluded() > 0 {
+            say(
+                "excluded",
+                format!("{} combinations", count(grid.excluded())),
             );
         }
+        if self.duplicates > 0 {
+            let same = "are the same as earlier ones and run once with them";
+            say(
+                "duplicates",
+                format!("{} {same}{more}", count(self.duplicates)),
+            );
+        }
+        let outside = match self.cells_outside {
+            0 => ", all inside the theorem's assumptions".to_owned(),
+            n if n == self.cells => ", all outside the theorem's assumptions".to_owned(),
+            n => format!(", {} of them outside the theorem's assumptions", count(n)),
+        };
+        say("cells", format!("{}{more}{outside}", count(self.cells)));
+        say("baselines", count(self.baselines));
+        let most = count(self.most_parameters);
+        say("parameters", format!("at most {most} in one network"));
+        if let Some(search) = grid.search() {
+            say("search", search_plan(search));
+        }
+        for (i, (n, task)) in self.sample.iter().enumerate() {
+            let name = if i == 0 { "sample" } else { "" };
+            say(name, format!("{n}: {task}"));
+        }
+        text
     }
-    print(&text);
-    code::DONE
+
+    fn json(&self, grid: &Grid) -> Value {
+        let axes = grid
+            .axes()
+            .map(|a| json!({"name": a.name, "values": a.len}));
+        let sample = (self.sample.iter()).map(|(n, task)| json!({"position": n, "task": task}));
+        json!({
+            "schema": "plan/1",
+            "name": grid.name(),
+            "tasks": self.tasks,
+            "walked": self.walked,
+            "duplicates": self.duplicates,
+            "excluded": grid.excluded(),
+            "cells": self.cells,
+            "cells_outside_assumptions": self.cells_outside,
+            "baselines": self.baselines,
+            "most_parameters": self.most_parameters,
+            "search_runs": self.search,
+            "axes": axes.collect::<Vec<_>>(),
+            "sample": sample.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// A task by the fields in which the grid's tasks differ.
+fn shown(grid: &Grid, n: u64) -> Option<String> {
+    let task = grid.task(n)?;
+    let fields: Vec<String> = common::canon::describe(&task.spec.cell)
+        .iter()
+        .filter(|(name, _)| grid.axes().any(|axis| axis.name.ends_with(name.as_str())))
+        .map(|(name, value)| format!("{name} {}", crate::table::shown(value)))
+        .collect();
+    let (seed, start) = (task.spec.seed, &task.spec.start);
+    Some(format!("{}, seed {seed}, start {start}", fields.join(", ")))
 }
 
 /// What the search will add, as far as can be said before any result.
@@ -74,8 +230,92 @@ fn search_plan(search: Search) -> String {
     let rounds = search.runs.div_ceil(search.round);
     let (runs, round) = (search.runs, search.round.min(search.runs));
     format!(
-        "search: {runs} runs more after these, in {rounds} rounds of at most {round}, seed {}; \
-         for each cell {fresh} starts and {refine} ways to go on from its worst minima\n",
+        "{runs} runs more after these, in {rounds} rounds of at most {round}, seed {}; for each \
+         cell {fresh} starts and {refine} ways to go on from its worst minima",
         search.seed
     )
+}
+
+/// `3 h (2 h 10 min to 4 h 20 min)`.
+fn with_interval(estimate: Estimate) -> String {
+    let interval = estimate.interval.map_or(String::new(), |(low, high)| {
+        format!(" ({} to {})", duration(low), duration(high))
+    });
+    format!("{}{interval}", duration(estimate.seconds))
+}
+
+fn price_text(m: &Measured, census: &Census, workers: &[u32]) -> String {
+    let mut text = String::new();
+    let many = |n: u64| if n == 1 { "" } else { "s" };
+    let _ = writeln!(
+        text,
+        "pilot       {} task{} in {} on {} local worker{}: {} certified{}",
+        m.runs.count(),
+        many(m.runs.count()),
+        duration(m.seconds),
+        m.workers,
+        many(m.workers.into()),
+        m.certified,
+        match m.failed {
+            0 => String::new(),
+            n => format!(", {n} FAILED"),
+        },
+    );
+    let Some(price) = m.price(census.different() + census.search, census.baselines) else {
+        text.push_str("            no run was measured: there is no price\n");
+        return text;
+    };
+    let _ = writeln!(
+        text,
+        "a task      {:.3} s on average, {:.3} s at most, {} MiB of memory",
+        m.runs.total() / m.runs.count() as f64,
+        m.runs.longest(),
+        m.peak_memory.div_ceil(1 << 20),
+    );
+    let (unit, name) = match price.cpu.seconds {
+        0.0..120.0 => (1.0, "CPU-seconds"),
+        120.0..7_200.0 => (60.0, "CPU-minutes"),
+        _ => (3_600.0, "CPU-hours"),
+    };
+    let digits = |seconds: f64| format!("{:.1}", seconds / unit);
+    let interval = price.cpu.interval.map_or(String::new(), |(low, high)| {
+        format!(" (95 %: {} to {})", digits(low), digits(high))
+    });
+    let cpu = digits(price.cpu.seconds);
+    let _ = writeln!(text, "the sweep   {cpu} {name}{interval}");
+    for workers in workers {
+        let wall = with_interval(m.wall(&price, *workers));
+        let plural = many((*workers).into());
+        let _ = writeln!(
+            text,
+            "            {wall} on {workers} worker{plural} like these"
+        );
+    }
+    text
+}
+
+fn price_json(m: &Measured, census: &Census, workers: &[u32]) -> Value {
+    let estimate = |e: Estimate| {
+        json!({
+            "seconds": e.seconds,
+            "low95": e.interval.map(|i| i.0),
+            "high95": e.interval.map(|i| i.1),
+        })
+    };
+    let price = m.price(census.different() + census.search, census.baselines);
+    let wall = price.iter().flat_map(|price| {
+        (workers.iter()).map(|n| json!({"workers": n, "wall": estimate(m.wall(price, *n))}))
+    });
+    json!({
+        "tasks": m.runs.count(),
+        "workers": m.workers,
+        "seconds": m.seconds,
+        "certified": m.certified,
+        "failed": m.failed,
+        "mean_task_seconds": m.runs.total() / m.runs.count().max(1) as f64,
+        "longest_task_seconds": m.runs.longest(),
+        "peak_memory": m.peak_memory,
+        "cpu": price.map(|price| estimate(price.cpu)),
+        "wall": wall.collect::<Vec<_>>(),
+    })
 }

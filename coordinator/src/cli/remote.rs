@@ -1,7 +1,6 @@
 //! Commands about sweeps of a live coordinator (`--connect`) or of a store at
 //! rest (`--store`).
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,18 +9,21 @@ use common::grid::Folder;
 use common::grid::Grid;
 use common::pb::wire;
 use common::protocol::SweepNumber;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tonic::Code;
 
+use super::told::{self, list_json, list_text, show};
 use super::{block_on, code, fail, print};
 use crate::at_rest::{self, Kept};
 use crate::client::{self, Access, Client, failure};
 use crate::core::{Record, SweepState, Ticket};
 use crate::explain::{self, What};
-use crate::progress::Moment;
+use crate::progress::{Display, Moment, Progress};
 use crate::run::{Failure, store_failure};
 use crate::store::{Address, AnyStore, Store, StoredSweep};
 use crate::submission;
+use crate::sweeps::Seen;
 
 /// Bytes of a piece of a file.
 const PIECE: usize = 1 << 20;
@@ -183,7 +185,7 @@ fn read_grid(path: &Path) -> Result<Grid, String> {
     let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let base = path.parent().unwrap_or(Path::new(".")).to_owned();
     Grid::load(&path.display().to_string(), &bytes, &Folder { base })
-        .map_err(|mistakes| mistakes.render(std::io::stderr().is_terminal()))
+        .map_err(|mistakes| mistakes.render(super::colours_on_stderr()))
 }
 
 async fn upload(client: &mut Client, grid: &Grid, path: &Path) -> Result<(), Failure> {
@@ -250,25 +252,7 @@ async fn at_rest_status(args: &StatusArgs) -> Result<(), Failure> {
     let store = at_rest::open_store(&args.place.address()?).await?;
     let mut reply = wire::ListReply::default();
     for stored in store.sweeps().await.map_err(|e| store_failure(&e))? {
-        let mut status = wire::SweepStatus {
-            sweep: stored.number.0,
-            id: stored.text.id.clone(),
-            name: stored.text.name.clone(),
-            state: stored.state.name().to_owned(),
-            priority: stored.text.priority,
-            ..wire::SweepStatus::default()
-        };
-        // One that this version cannot read is listed all the same.
-        if let Ok(kept) = reopen(&store, stored).await {
-            let moment = Moment::of_summary(&at_rest::summary(&store, kept).await?);
-            status.planned = moment.planned;
-            status.recorded = moment.recorded;
-            status.failed = moment.failed;
-            status.certified = moment.certified;
-            status.violations = moment.violations;
-            status.worst_excess = moment.worst_excess;
-        }
-        reply.sweeps.push(status);
+        reply.sweeps.push(status_at_rest(&store, stored).await?);
     }
     store.close().await.map_err(|e| store_failure(&e))?;
     if args.json {
@@ -279,29 +263,79 @@ async fn at_rest_status(args: &StatusArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn status_at_rest(
+    store: &AnyStore,
+    stored: StoredSweep,
+) -> Result<wire::SweepStatus, Failure> {
+    let seen = Seen {
+        stored: stored.clone(),
+        // One that this version cannot read is listed all the same.
+        moment: match reopen(store, stored).await {
+            Ok(kept) => Moment::of_summary(&at_rest::summary(store, kept).await?),
+            Err(_) => Moment::default(),
+        },
+    };
+    Ok(crate::admin::status(&seen))
+}
+
 /// `watch`: one sweep until it is over.
 pub(super) fn watch(args: &StatusArgs) -> u8 {
     finish(block_on_result(async {
-        let Some(client) = args.place.client().await else {
-            let message = "--connect URL is needed: only a live coordinator can be watched";
-            return Err((code::BAD_INPUT, message.to_owned()));
-        };
-        let mut client = client?;
-        let number = args.place.remote_number(&mut client).await?;
-        follow(&mut client, number, args.json).await
+        if let Some(client) = args.place.client().await {
+            let mut client = client?;
+            let number = args.place.remote_number(&mut client).await?;
+            return follow(&mut client, number, args.json).await;
+        }
+        // A store at rest does not change: there is one thing to see.
+        let (store, stored) = args.place.kept().await?;
+        let state = stored.state;
+        let status = status_at_rest(&store, stored).await?;
+        store.close().await.map_err(|e| store_failure(&e))?;
+        show(&status, args.json);
+        if matches!(state, SweepState::Running | SweepState::Paused) && !args.json {
+            print("No coordinator carries it on; --connect URL watches one that runs.\n");
+        }
+        Ok(if status.failed > 0 {
+            code::FAILED_TASKS
+        } else {
+            code::DONE
+        })
     }))
 }
 
-/// Shows a sweep until it is over; the exit code of `--grid`.
+/// Shows a sweep until it is over: as `--grid` does, or as JSON lines. The exit code of `--grid`.
 async fn follow(client: &mut Client, number: u32, json: bool) -> Result<u8, Failure> {
     let statuses = client.watch(wire::SweepRequest { sweep: number }).await;
     let mut statuses = statuses.map_err(|s| failure(&s))?.into_inner();
+    let mut progress = Progress::new(if json { Display::None } else { Display::Auto });
     let mut last: Option<wire::SweepStatus> = None;
-    while let Some(status) = statuses.message().await.map_err(|s| failure(&s))? {
-        if last.as_ref() != Some(&status) {
-            show(&status, json);
+    loop {
+        let status = match statuses.message().await {
+            Ok(Some(status)) => status,
+            Ok(None) => break,
+            // The connection broke: what is said of that below is more use than why it did.
+            Err(error) if matches!(error.code(), Code::Unknown | Code::Unavailable) => break,
+            Err(error) => {
+                progress.finish();
+                return Err(failure(&error));
+            }
+        };
+        if last.as_ref().is_none_or(|last| last.state != status.state) {
+            progress.say(&format!(
+                "{} {}: {}",
+                status.sweep, status.name, status.state
+            ));
+        }
+        if !json {
+            progress.show(&told::moment(&status));
+        } else if last.as_ref() != Some(&status) {
+            show(&status, true);
         }
         last = Some(status);
+    }
+    progress.finish();
+    if let Some(status) = last.as_ref().filter(|_| !json) {
+        show(status, false);
     }
     match last {
         Some(status) if status.state == SweepState::Finished.name() => Ok(if status.failed > 0 {
@@ -312,7 +346,8 @@ async fn follow(client: &mut Client, number: u32, json: bool) -> Result<u8, Fail
         Some(status) if status.state == SweepState::Cancelled.name() => Ok(code::DONE),
         _ => Err((
             code::INTERNAL,
-            "the coordinator ended; the sweep is kept".to_owned(),
+            "the coordinator ended, or cannot be reached any more; what is recorded is kept"
+                .to_owned(),
         )),
     }
 }
@@ -464,6 +499,9 @@ pub(super) struct ExplainArgs {
     what: String,
     #[command(flatten)]
     place: Place,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// `explain`: why a task exists, what it waits for, what became of it.
@@ -492,7 +530,11 @@ pub(super) fn explain(args: &ExplainArgs) -> u8 {
                 .await?
             }
         };
-        print(&format!("{found:#}\n"));
+        print(&if args.json {
+            format!("{found:#}\n")
+        } else {
+            told::explanation(&found)
+        });
         Ok(code::DONE)
     }))
 }
@@ -504,100 +546,4 @@ fn block_on_result<T>(future: impl Future<Output = Result<T, Failure>>) -> Resul
         .build()
         .map_err(|e| (code::INTERNAL, e.to_string()))?
         .block_on(future)
-}
-
-fn status_json(s: &wire::SweepStatus) -> Value {
-    json!({
-        "sweep": s.sweep,
-        "id": s.id,
-        "name": s.name,
-        "state": s.state,
-        "priority": s.priority,
-        "planned": s.planned,
-        "recorded": s.recorded,
-        "failed": s.failed,
-        "leased": s.leased,
-        "certified": s.certified,
-        "violations": s.violations,
-        "worst_excess": s.worst_excess,
-        "workers": s.workers,
-    })
-}
-
-fn list_json(reply: &wire::ListReply) -> Value {
-    let workers = reply.workers.iter().map(|w| {
-        json!({
-            "name": w.name,
-            "host": w.host,
-            "slots": w.slots,
-            "connected": w.connected,
-            "draining": w.draining,
-            "held": w.held,
-            "memory": w.memory,
-            "task_seconds": w.task_seconds,
-        })
-    });
-    json!({
-        "sweeps": reply.sweeps.iter().map(status_json).collect::<Vec<_>>(),
-        "workers": workers.collect::<Vec<_>>(),
-        "store_failing": reply.store_failing,
-    })
-}
-
-fn line(s: &wire::SweepStatus) -> String {
-    let mut text = format!(
-        "{} {}: {}, {} of {} recorded, {} certified",
-        s.sweep, s.name, s.state, s.recorded, s.planned, s.certified
-    );
-    if s.failed > 0 {
-        text.push_str(&format!(", {} FAILED", s.failed));
-    }
-    if s.violations > 0 {
-        text.push_str(&format!(", {} above their baseline", s.violations));
-    }
-    if let Some(excess) = s.worst_excess {
-        text.push_str(&format!(", worst excess {excess:.3e}"));
-    }
-    if s.leased > 0 {
-        text.push_str(&format!(", {} in work", s.leased));
-    }
-    text
-}
-
-fn list_text(reply: &wire::ListReply) -> String {
-    let mut text = String::new();
-    for sweep in &reply.sweeps {
-        text.push_str(&line(sweep));
-        text.push('\n');
-    }
-    if reply.sweeps.is_empty() {
-        text.push_str("no sweep\n");
-    }
-    for w in &reply.workers {
-        let how = match (w.connected, w.draining) {
-            (false, _) => "not connected",
-            (true, true) => "leaving",
-            (true, false) => "connected",
-        };
-        text.push_str(&format!(
-            "worker {} on {}: {how}, {} slots, {} tasks, {} MiB\n",
-            w.name,
-            w.host,
-            w.slots,
-            w.held,
-            w.memory >> 20
-        ));
-    }
-    if reply.store_failing {
-        text.push_str("the store takes no records at the moment; nothing is acknowledged\n");
-    }
-    text
-}
-
-fn show(status: &wire::SweepStatus, json: bool) {
-    if json {
-        print(&format!("{}\n", status_json(status)));
-    } else {
-        print(&format!("{}\n", line(status)));
-    }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use config::{Config, Map, Source, Value, ValueKind};
+use serde_json::Value as Json;
 
+use super::log::Log;
 use crate::progress::Display;
 use crate::store::Address;
 use crate::sweep::KeepMinima;
@@ -45,8 +47,30 @@ pub struct Settings {
     pub admin_token: Option<Secret>,
     /// TLS for `listen`; plain text if `None`.
     pub tls: Option<Arc<Tls>>,
+    /// What is logged, and how.
+    pub log: Log,
     /// What is allowed and should not be, for people.
     pub warnings: Vec<String>,
+}
+
+impl Settings {
+    /// Those of a sweep that nobody outside takes part in.
+    pub fn local(store: Address, local_workers: u32, progress: Display) -> Self {
+        Self {
+            listen: None,
+            store,
+            out: None,
+            local_workers,
+            minima: KeepMinima::None,
+            progress,
+            fail_on: FailOn::Nothing,
+            token: None,
+            admin_token: None,
+            tls: None,
+            log: Log::default(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// A secret that is never printed.
@@ -78,40 +102,47 @@ pub(super) struct Flags {
     /// Whose parameters are kept: worst, all, none [default: worst]
     #[arg(long, value_name = "WHICH")]
     minima: Option<String>,
-    /// auto, bar, plain, json, none [default: auto]
+    /// On standard error: auto (a bar on a terminal, else plain), bar, plain (lines), json (an object
+    /// a line), none [default: auto]
     #[arg(long, value_name = "HOW")]
     progress: Option<String>,
     /// `violation`: exit with 4 if one is found inside the theorem
     #[arg(long, value_name = "WHAT")]
     fail_on: Option<String>,
     /// File with the token that lets remote workers join
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     token_file: Option<String>,
     /// File with the token that lets administrators in (`serve`)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     admin_token_file: Option<String>,
-    /// Numeric level of the results; this version has one, fma64-1
-    #[arg(long, value_name = "LEVEL")]
+    /// Numeric level of the results; this version has one, fma64-1 [default: fma64-1]
+    #[arg(long, value_name = "LEVEL", hide_short_help = true)]
     cpu_level: Option<String>,
     /// Certificate (PEM) that --listen shows: workers connect with https://
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     tls_cert: Option<String>,
     /// Its key (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     tls_key: Option<String>,
     /// Authority (PEM) whose certificates workers must show: mutual TLS
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     tls_client_ca: Option<String>,
     /// Allow --listen beyond loopback without TLS: tokens and results travel in the clear
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     insecure: bool,
-    /// YAML file with any of these settings
+    /// What to log on standard error, for example `info` or `coordinator=debug` [default: error]
+    #[arg(long, value_name = "FILTER", hide_short_help = true)]
+    log: Option<String>,
+    /// How to log: text, or json for an object a line [default: text]
+    #[arg(long, value_name = "FORM", hide_short_help = true)]
+    log_format: Option<String>,
+    /// YAML file with any of these settings, for example `local_workers: 4` [env: SWEEP_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 /// Name and default of each setting.
-const KEYS: [(&str, &str); 14] = [
+const KEYS: [(&str, &str); 16] = [
     ("listen", ""),
     ("store", "./sweeps"),
     ("out", ""),
@@ -126,7 +157,21 @@ const KEYS: [(&str, &str); 14] = [
     ("tls_client_ca", ""),
     ("cpu_level", common::math::NUMERIC_LEVEL),
     ("insecure", "false"),
+    ("log", "error"),
+    ("log_format", "text"),
 ];
+
+/// Adds to the help of each setting how else it can be given.
+pub(super) fn with_variables(mut command: clap::Command) -> clap::Command {
+    for (key, _) in KEYS {
+        command = command.mut_arg(key, |arg| {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let variable = format!("SWEEP_{}", key.to_uppercase());
+            arg.long_help(format!("{help} [env: {variable}] [key: {key}]"))
+        });
+    }
+    command
+}
 
 impl Flags {
     fn get(&self, key: &str) -> Option<String> {
@@ -145,6 +190,8 @@ impl Flags {
             "tls_client_ca" => self.tls_client_ca.clone(),
             "cpu_level" => self.cpu_level.clone(),
             "insecure" => self.insecure.then(|| "true".to_owned()),
+            "log" => self.log.clone(),
+            "log_format" => self.log_format.clone(),
             _ => None,
         }
     }
@@ -159,12 +206,29 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
+    /// As a file for --config would have it, with the origin of each value beside it.
     pub(super) fn describe(&self) -> String {
-        let width = self.origins.iter().map(|o| o.1.len()).max().unwrap_or(0);
-        self.origins
+        let rows: Vec<(String, &str)> = (self.origins.iter())
+            .map(|(name, value, origin)| (format!("{name}: {}", scalar(value)), origin.as_str()))
+            .collect();
+        let width = rows
             .iter()
-            .map(|(name, value, origin)| format!("{name:14} {value:width$}  {origin}\n"))
+            .map(|row| row.0.chars().count())
+            .max()
+            .unwrap_or(0);
+        rows.iter()
+            .map(|(setting, origin)| format!("{setting:width$}  # {}\n", origin.escape_debug()))
             .collect()
+    }
+}
+
+/// A value in YAML; nothing is `null`, which reads as not given.
+fn scalar(value: &str) -> String {
+    match value {
+        "" => "null".to_owned(),
+        "true" | "false" => value.to_owned(),
+        number if number.parse::<u64>().is_ok() => number.to_owned(),
+        text => Json::from(text).to_string(),
     }
 }
 
@@ -474,6 +538,10 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         );
     }
     mistakes.extend(unusable);
+    let log = Log::new(text("log"), text("log_format")).unwrap_or_else(|message| {
+        mistakes.push(format!("error: {message}"));
+        Log::default()
+    });
     let store = text("store").parse::<Address>();
     let from = origins.iter().find(|o| o.0 == "store").map_or("", |o| &o.2);
     match &store {
@@ -504,6 +572,7 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         token,
         admin_token,
         tls: tls.map(Arc::new),
+        log,
         warnings,
     })
 }

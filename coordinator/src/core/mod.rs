@@ -58,7 +58,7 @@ pub use journal::{
     AlreadyThere, Exception, KeptTheta, Known, Lookup, Opened, Record, SweepState, Ticket,
 };
 pub use retry::{PastFailure, RetryLimits};
-pub use status::{Status, SweepStatus, Whereabouts, WorkerStatus};
+pub use status::{Glance, Status, SweepStatus, Whereabouts, WorkerStatus};
 pub use time::Timestamp;
 
 use journal::Journal;

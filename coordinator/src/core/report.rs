@@ -149,6 +149,13 @@ impl Core {
             })
         };
         let place = task.owners[0];
+        for owner in &task.owners {
+            if let Some(sweep) = self.sweeps.get_mut(&owner.sweep)
+                && !owner.baseline
+            {
+                sweep.durations.push(arrived.telemetry.seconds);
+            }
+        }
         let record = self.journal.push(Record::Result {
             task: lease.task,
             place,

@@ -9,6 +9,7 @@ use common::protocol::{Profile, SweepNumber};
 use super::Core;
 use super::journal::SweepState;
 use super::task::State;
+use crate::pace::Estimate;
 
 /// What is going on.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +47,33 @@ pub struct SweepStatus {
     pub baselines_solved: u64,
     /// Baselines met so far.
     pub baselines: u64,
+}
+
+/// A sweep at a glance.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    /// Its state.
+    pub state: SweepState,
+    /// Its priority.
+    pub priority: i32,
+    /// Tasks that differ from each other, as far as met.
+    pub planned: u64,
+    /// Runs with a durable result.
+    pub recorded: u64,
+    /// Runs set aside.
+    pub failed: u64,
+    /// Tasks in workers' hands, baselines included.
+    pub leased: u64,
+    /// Workers connected.
+    pub workers: u64,
+    /// Tasks that they compute at a time.
+    pub slots: u64,
+    /// Runs computed in this life of the program.
+    pub computed: u64,
+    /// Seconds that they took.
+    pub computed_seconds: f64,
+    /// Seconds of computing that the other runs will take.
+    pub work_left: Option<Estimate>,
 }
 
 /// A worker.
@@ -128,6 +156,31 @@ impl Core {
         })
     }
 
+    /// How far an active sweep is. Costs the same however many tasks and baselines it has.
+    pub fn glance(&self, number: SweepNumber) -> Option<Glance> {
+        let sweep = self.sweeps.get(&number)?;
+        let attached = self.workers.values().filter(|w| w.session.is_some());
+        let (workers, slots) = attached.fold((0, 0), |(workers, slots), worker| {
+            (workers + 1, slots + u64::from(worker.profile.slots))
+        });
+        let planned = sweep.workload.len() - sweep.duplicates;
+        let recorded = sweep.recorded.len() as u64;
+        let failed = sweep.failed.runs();
+        Some(Glance {
+            state: sweep.state,
+            priority: sweep.priority,
+            planned,
+            recorded,
+            failed,
+            leased: sweep.leased,
+            workers,
+            slots,
+            computed: sweep.durations.count(),
+            computed_seconds: sweep.durations.total(),
+            work_left: (sweep.durations).estimate(planned.saturating_sub(recorded + failed)),
+        })
+    }
+
     /// What is going on.
     pub fn status(&self) -> Status {
         let sweeps = self.sweeps.values().map(|sweep| {
@@ -136,11 +189,6 @@ impl Core {
                 .keys()
                 .filter(|id| sweep.solved(id).is_some())
                 .count() as u64;
-            let failed = sweep
-                .failed
-                .values()
-                .filter(|failed| !failed.place.baseline)
-                .count();
             SweepStatus {
                 number: sweep.number,
                 state: sweep.state,
@@ -148,7 +196,7 @@ impl Core {
                 planned: sweep.workload.len(),
                 duplicates: sweep.duplicates,
                 recorded: sweep.recorded.len() as u64,
-                failed: failed as u64,
+                failed: sweep.failed.runs(),
                 leased: sweep.leased,
                 baselines_solved,
                 baselines: sweep.needs.len() as u64,

@@ -16,6 +16,7 @@ use super::journal::{SweepState, Ticket};
 use super::ledger::{Key, Ledger};
 use super::retry::PastFailure;
 use super::task::{Kind, TaskIdx};
+use crate::pace::Durations;
 use crate::workload::{Planned, PlannedWork, Workload};
 
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub(super) struct Sweep {
     pub(super) ready: BTreeSet<Ready>,
     /// Recorded runs.
     pub(super) recorded: Ledger,
-    pub(super) failed: BTreeMap<TaskId, Failed>,
+    pub(super) failed: FailedTasks,
     pub(super) needs: IdMap<BaselineId, Need>,
     /// Fresh positions parked with baselines.
     pub(super) n_parked: u64,
@@ -55,6 +56,8 @@ pub(super) struct Sweep {
     /// Live tasks in a worker's hands.
     pub(super) leased: u64,
     pub(super) duplicates: u64,
+    /// How long the runs took that were computed in this life.
+    pub(super) durations: Durations,
     /// The last ticket with a record of this sweep.
     pub(super) last_ticket: Ticket,
     /// The ticket of the sweep's end.
@@ -94,6 +97,39 @@ pub(super) struct Failed {
     pub(super) kind: FailureKind,
     /// The run itself was not tried: this baseline failed.
     pub(super) because_of: Option<BaselineId>,
+}
+
+/// Tasks that are not tried again by themselves, and how many of them are runs: displays ask often.
+#[derive(Debug, Default)]
+pub(super) struct FailedTasks {
+    tasks: BTreeMap<TaskId, Failed>,
+    runs: u64,
+}
+
+impl FailedTasks {
+    pub(super) fn insert(&mut self, id: TaskId, failed: Failed) {
+        self.runs += u64::from(!failed.place.baseline);
+        let before = self.tasks.insert(id, failed);
+        self.runs -= u64::from(before.is_some_and(|failed| !failed.place.baseline));
+    }
+
+    pub(super) fn remove(&mut self, id: &TaskId) {
+        let before = self.tasks.remove(id);
+        self.runs -= u64::from(before.is_some_and(|failed| !failed.place.baseline));
+    }
+
+    /// Runs among them.
+    pub(super) fn runs(&self) -> u64 {
+        self.runs
+    }
+}
+
+impl std::ops::Deref for FailedTasks {
+    type Target = BTreeMap<TaskId, Failed>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.tasks
+    }
 }
 
 /// A baseline that runs of the sweep need.
@@ -151,7 +187,7 @@ impl Sweep {
             ahead: VecDeque::new(),
             ready: BTreeSet::new(),
             recorded: Ledger::default(),
-            failed: BTreeMap::new(),
+            failed: FailedTasks::default(),
             needs: IdMap::default(),
             n_parked: 0,
             histories: IdMap::default(),
@@ -160,6 +196,7 @@ impl Sweep {
             live_baselines: 0,
             leased: 0,
             duplicates: 0,
+            durations: Durations::default(),
             last_ticket: Ticket(0),
             ending: None,
         }

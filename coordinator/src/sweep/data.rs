@@ -33,7 +33,7 @@ pub struct CellFacts {
 }
 
 /// Data sets and facts that were asked for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DataTable {
     contents: Contents,
     /// By specification as text. Loaded to be measured and let go.

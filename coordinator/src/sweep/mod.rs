@@ -27,7 +27,7 @@ use common::protocol::{CellText, FailureKind};
 use common::record::{BaselineEvidence, Evidence, RunEvidence};
 use common::spec::{CellSpec, Start, TaskSpec};
 use common::summary::{
-    Added, CellInfo, CellKey, Fold, FoundBy, RecordedRun, Summary, SweepInfo, Verdict, settle,
+    Added, CellInfo, CellKey, Fold, FoundBy, RecordedRun, Summary, SweepInfo, VerdictCounts, settle,
 };
 use sha2::{Digest, Sha256};
 
@@ -65,7 +65,7 @@ pub struct GridSweep {
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Recorded runs by verdict.
-    pub verdicts: BTreeMap<Verdict, u64>,
+    pub verdicts: VerdictCounts,
     /// Largest excess of a certified run of the cells inside the assumptions.
     pub worst_excess: Option<f64>,
 }
@@ -155,6 +155,13 @@ impl GridSweep {
     /// Contents of the files that the grid names.
     pub fn contents(&self) -> &Contents {
         self.data.contents()
+    }
+
+    /// Cells met so far that break an assumption of the theorem.
+    pub fn cells_outside(&self) -> usize {
+        let outside = self.cells.values().filter(|cell| !cell.inside);
+        let keys: std::collections::BTreeSet<CellKey> = outside.map(|cell| cell.key).collect();
+        keys.len()
     }
 
     /// What is known so far.
@@ -404,7 +411,7 @@ impl GridSweep {
         let baseline = self.baseline_value(&cell);
         let settled = settle(run.outcome, run.value, baseline.unwrap_or(f64::NAN));
         self.tell_search(position, id, cell.key, run);
-        *self.counts.verdicts.entry(settled.verdict).or_default() += 1;
+        *self.counts.verdicts.get_mut(settled.verdict) += 1;
         if settled.verdict.is_certified()
             && cell.inside
             && let Some(baseline) = baseline

@@ -10,9 +10,16 @@ use super::settings::Flags;
 #[derive(Debug, Parser)]
 #[command(name = "worker", version, args_conflicts_with_subcommands = true)]
 #[command(
-    after_help = "Every option of the first form can also stand in the file of --config \
-    (YAML, `slots: 4`) or in the environment (SWEEP_SLOTS=4); flags win over the environment, \
-    the environment over the file."
+    after_help = "`--help` says more, and `worker COMMAND --help` on a command.",
+    after_long_help = "Examples:\n  \
+    worker --connect http://127.0.0.1:7878\n  \
+    worker --connect https://sweeps.example.org:7878 --ca-file ca.pem --token-file token\n  \
+    worker run --grid grids/quickstart.yaml --task 17\n\n\
+    Settings: flags win over the environment (SWEEP_SLOTS=4), the environment over the file of \
+    --config (YAML, `slots: 4`), and that over defaults. --print-config shows each value and where \
+    it came from.\n\n\
+    Exit codes: 0 done; 1 internal error; 2 bad input; 3 done, with something that failed; \
+    130 interrupted."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -28,7 +35,7 @@ pub(super) struct JoinArgs {
     /// Read options from this file.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Print the options as they come out of file, environment and flags, and end.
+    /// Print each option with its value and where it came from, and end.
     #[arg(long)]
     pub(super) print_config: bool,
     /// Started by a coordinator of this machine: the token is the first line of standard input,
@@ -43,13 +50,34 @@ pub(super) struct JoinArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Compute one task, of a grid or of a recorded minimum, and print its evidence as JSON.
+    #[command(after_long_help = "Examples:\n  \
+    worker run --grid grids/quickstart.yaml --task 17\n  \
+    worker run --minimum minima/TASK.json --out again")]
     Run(RunArgs),
     /// Solve every distinct baseline of a grid and print them as a JSON array.
+    #[command(after_long_help = "Example:\n  worker baseline --grid grids/quickstart.yaml")]
     Baseline(BaselineArgs),
     /// Evaluate objective, derivatives and certificate quantities at one point.
+    #[command(after_long_help = "Example:\n  worker evaluate point.json")]
     Evaluate(EvaluateArgs),
     /// Check the claim of a recorded minimum, twice and independently.
+    #[command(after_long_help = "Example:\n  worker verify minima/TASK.npz")]
     Verify(VerifyArgs),
+    /// Print a completion script for a shell.
+    #[command(after_long_help = "Example:\n  \
+    worker completions bash > /etc/bash_completion.d/worker")]
+    Completions {
+        /// Which shell.
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages.
+    #[command(hide = true)]
+    Man {
+        /// Folder for them.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// The process of one slot; started by a worker.
     #[command(hide = true)]
     Slot(SlotArgs),

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::JoinArgs;
 use super::endpoint::target;
-use super::settings::{LogFormat, Settings, SettingsError, resolve};
+use super::settings::{LogFormat, Settings, SettingsError, origins, resolve};
 use super::{BadInput, Status};
 use crate::agent::{self, Bearer, End, Route, SlotKind, Target, Wishes};
 use crate::files::BlobFolder;
@@ -28,11 +28,11 @@ const TOKEN: &str = "SWEEP_TOKEN";
 const HURRY: Duration = Duration::from_secs(1);
 
 pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
-    let settings = settings(args)?;
+    let (settings, origins) = settings(args)?;
     if args.print_config {
         #[expect(clippy::print_stdout, reason = "it is what was asked for")]
         {
-            print!("{}", settings.to_yaml());
+            print!("{}", settings.to_yaml(&origins));
         }
         return Ok(Status::Done);
     }
@@ -102,7 +102,8 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-fn settings(args: &JoinArgs) -> anyhow::Result<Settings> {
+/// The settings, and where each came from.
+fn settings(args: &JoinArgs) -> anyhow::Result<(Settings, Vec<String>)> {
     let file = match &args.config {
         None => None,
         Some(path) => {
@@ -121,7 +122,11 @@ fn settings(args: &JoinArgs) -> anyhow::Result<Settings> {
     // Heeds affinity and the quota of a control group.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = u32::try_from(cores).unwrap_or(u32::MAX);
-    resolve(file, &environment, &args.flags, cores).map_err(|error| match error {
+    let both = resolve(file, &environment, &args.flags, cores).and_then(|settings| {
+        let origins = origins(file, &environment, &args.flags)?;
+        Ok((settings, origins))
+    });
+    both.map_err(|error| match error {
         SettingsError::File(mistakes) => mistakes.into(),
         SettingsError::Values(values) => BadInput(values.join("\n       ")).into(),
     })
@@ -134,10 +139,11 @@ fn start_log(settings: &Settings, local: bool) -> anyhow::Result<()> {
         .map_err(|error| BadInput(format!("`log` is no filter: {error}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(super::colours_on_stderr())
         .with_writer(std::io::stderr);
     let started = match settings.log_format {
         LogFormat::Text => log.with_target(false).try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }

@@ -26,7 +26,8 @@ mod verify;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, FromArgMatches};
 use common::diagnostic::Mistakes;
 
 pub use args::Cli;
@@ -61,7 +62,10 @@ pub struct BadInput(pub String);
 
 /// The program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::from_arg_matches(&command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     let outcome = match cli.command {
         None => join::main(&cli.join),
         Some(Command::Slot(args)) => slot::main(&args),
@@ -69,6 +73,8 @@ pub fn main() -> ExitCode {
         Some(Command::Baseline(args)) => baseline::main(&args),
         Some(Command::Evaluate(args)) => evaluate::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
+        Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Man { out }) => man(&out),
     };
     match outcome {
         Ok(status) => status.into(),
@@ -76,10 +82,36 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The command line, with all that its help says.
+fn command() -> clap::Command {
+    settings::with_variables(Cli::command())
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<Status> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "worker", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(Status::Done)
+}
+
+/// A page for the program and for each command.
+fn man(out: &std::path::Path) -> anyhow::Result<Status> {
+    std::fs::create_dir_all(out)
+        .and_then(|()| clap_mangen::generate_to(command(), out))
+        .with_context(|| format!("cannot write to {}", out.display()))?;
+    Ok(Status::Done)
+}
+
+/// On a terminal, unless NO_COLOR is set to something.
+fn colours_on_stderr() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !unwanted
+}
+
 /// Says what went wrong, and whose fault it is.
 fn complain(error: &anyhow::Error) -> ExitCode {
     let mut to = std::io::stderr();
-    let colours = to.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colours = colours_on_stderr();
     let mistakes = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Mistakes>());

@@ -71,12 +71,25 @@ pub struct Flags {
     /// Seconds that running tasks have to end when the worker leaves [default: 25].
     #[arg(long, value_name = "S")]
     pub grace: Option<f64>,
-    /// What to log, for example `debug` or `worker=debug` [default: info, with --local warn].
+    /// What to log on standard error, for example `debug` or `worker=debug` [default: info, with
+    /// --local warn].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
-    /// How to log.
-    #[arg(long, value_enum)]
+    /// How to log [default: text].
+    #[arg(long, value_enum, value_name = "FORM")]
     pub log_format: Option<LogFormat>,
+}
+
+/// Adds to the help of each option how else it can be given.
+pub(super) fn with_variables(mut command: clap::Command) -> clap::Command {
+    for key in KEYS {
+        command = command.mut_arg(key, |arg| {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let help = help.trim_end_matches('.');
+            arg.long_help(format!("{help} [env: {}] [key: {key}]", variable(key)))
+        });
+    }
+    command
 }
 
 /// How to log.
@@ -143,6 +156,19 @@ pub fn resolve(
     flags: &Flags,
     cores: u32,
 ) -> Result<Settings, SettingsError> {
+    Reader {
+        config: merged(file, environment, flags)?,
+        mistakes: Vec::new(),
+    }
+    .settings(cores)
+}
+
+/// The layers on top of each other.
+fn merged(
+    file: Option<(&str, &str)>,
+    environment: &BTreeMap<String, String>,
+    flags: &Flags,
+) -> Result<Config, SettingsError> {
     let mut builder = Config::builder();
     if let Some((name, text)) = file {
         check_file(name, text)?;
@@ -180,14 +206,43 @@ pub fn resolve(
             .set_override_option(key, value)
             .map_err(|error| SettingsError::Values(vec![error.to_string()]))?;
     }
-    let merged = builder
+    builder
         .build()
-        .map_err(|e| SettingsError::Values(vec![e.to_string()]))?;
-    Reader {
-        config: merged,
-        mistakes: Vec::new(),
-    }
-    .settings(cores)
+        .map_err(|e| SettingsError::Values(vec![e.to_string()]))
+}
+
+/// Where the value of each option comes from, in the order of [`KEYS`].
+///
+/// # Errors
+/// Those of [`resolve`], for a file that cannot be read.
+pub(super) fn origins(
+    file: Option<(&str, &str)>,
+    environment: &BTreeMap<String, String>,
+    flags: &Flags,
+) -> Result<Vec<String>, SettingsError> {
+    // One resolution for each layer above the defaults: whoever changes something is the origin.
+    let none = || BTreeMap::new();
+    let given = |file, environment: &BTreeMap<String, String>, flags: &Flags| {
+        merged(file, environment, flags)
+    };
+    let in_file = given(file, &none(), &Flags::default())?;
+    let in_environment = given(None, environment, &Flags::default())?;
+    let in_flags = given(None, &none(), flags)?;
+    let has = |config: &Config, key: &str| config.get::<Setting>(key).is_ok();
+    Ok(KEYS
+        .iter()
+        .map(|key| {
+            if has(&in_flags, key) {
+                format!("--{}", key.replace('_', "-"))
+            } else if has(&in_environment, key) {
+                variable(key)
+            } else if let (Some((name, _)), true) = (file, has(&in_file, key)) {
+                name.to_owned()
+            } else {
+                "default".to_owned()
+            }
+        })
+        .collect())
 }
 
 fn variable(key: &str) -> String {
@@ -279,8 +334,8 @@ impl Reader {
 }
 
 impl Settings {
-    /// In the notation of the file.
-    pub fn to_yaml(&self) -> String {
+    /// In the notation of the file, with the origin of each value beside it.
+    pub(super) fn to_yaml(&self, origins: &[String]) -> String {
         let text = |x: &str| serde_json::Value::from(x).to_string();
         let path = |x: &Option<PathBuf>| x.as_ref().map(|x| text(&x.to_string_lossy()));
         let format = self.log_format.to_possible_value();
@@ -300,8 +355,13 @@ impl Settings {
             ("log", self.log.as_deref().map(text)),
             ("log_format", format.map(|f| f.get_name().to_owned())),
         ];
-        rows.iter().fold(String::new(), |mut out, (key, value)| {
-            let _ = writeln!(out, "{key}: {}", value.as_deref().unwrap_or("null"));
+        let rows =
+            rows.map(|(key, value)| format!("{key}: {}", value.unwrap_or("null".to_owned())));
+        let width = rows.iter().map(|row| row.chars().count()).max();
+        let width = width.unwrap_or(0);
+        let both = rows.iter().zip(origins);
+        both.fold(String::new(), |mut out, (row, origin)| {
+            let _ = writeln!(out, "{row:width$}  # {}", origin.escape_debug());
             out
         })
     }
@@ -416,6 +476,29 @@ mod tests {
     }
 
     #[test]
+    fn each_value_knows_where_it_came_from() {
+        let file = Some(("w.yaml", "slots: 2\nthreads: 2\nname: file\nlog: null\n"));
+        let variables = environment(&[("SWEEP_SLOTS", "3"), ("SWEEP_INSECURE", "true")]);
+        let flags = Flags {
+            slots: Some(4),
+            ..Flags::default()
+        };
+        let found = origins(file, &variables, &flags).unwrap();
+        let of = |key| found[KEYS.iter().position(|k| *k == key).unwrap()].as_str();
+        assert_eq!(
+            ["slots", "insecure", "name", "threads", "log", "grace"].map(of),
+            [
+                "--slots",
+                "SWEEP_INSECURE",
+                "w.yaml",
+                "w.yaml",
+                "default",
+                "default"
+            ]
+        );
+    }
+
+    #[test]
     fn slots_fill_the_cores_with_their_threads() {
         let slots = |threads, cores| {
             let flags = Flags {
@@ -464,7 +547,9 @@ mod tests {
             ..Flags::default()
         };
         let found = resolve(None, &BTreeMap::new(), &flags, 3).unwrap();
-        let text = found.to_yaml();
+        let origins = origins(None, &BTreeMap::new(), &flags).unwrap();
+        assert_eq!(origins[3..5], ["--name", "default"]);
+        let text = found.to_yaml(&origins);
         let again = resolve(Some(("w", &text)), &BTreeMap::new(), &Flags::default(), 1).unwrap();
         assert_eq!(found, again);
     }
