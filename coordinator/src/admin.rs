@@ -20,6 +20,7 @@ use wire::admin_server::{Admin, AdminServer};
 
 use crate::core::{Control, Core, SweepState};
 use crate::explain;
+use crate::export::whole::{self, Format};
 use crate::guard::AdminGuard;
 use crate::store::{Store, StoreError};
 use crate::submission::Submission;
@@ -109,11 +110,16 @@ fn status(seen: &Seen) -> wire::SweepStatus {
     }
 }
 
+/// Pieces of a file that wait for a client.
+const PIECES: usize = 4;
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<wire::ExportChunk, Status>> + Send>>;
 type Statuses = Pin<Box<dyn Stream<Item = Result<wire::SweepStatus, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl<S: Store> Admin for Service<S> {
     type WatchStream = Statuses;
+    type ExportStream = Chunks;
 
     async fn upload(
         &self,
@@ -244,6 +250,29 @@ impl<S: Store> Admin for Service<S> {
         }
     }
 
+    async fn export(
+        &self,
+        request: Request<wire::ExportRequest>,
+    ) -> Result<Response<Chunks>, Status> {
+        let request = request.into_inner();
+        let format: Format = (request.format.parse())
+            .map_err(|e: whole::NoFormat| Status::invalid_argument(e.to_string()))?;
+        let sweeps = Arc::clone(self.0.sweeps()?);
+        let kept = sweeps.kept(SweepNumber(request.sweep)).await;
+        let kept = kept.map_err(Status::unavailable)?;
+        let kept = kept.ok_or_else(|| unknown(request.sweep))?;
+        let (to, pieces) = mpsc::channel(PIECES);
+        tokio::spawn(async move {
+            let file = Pieces(to.clone());
+            let written = whole::write(sweeps.store().as_ref(), kept, format, file).await;
+            if let Err((_, message)) = written {
+                // Nobody may be listening any more.
+                let _ = to.send(Err(Status::unavailable(message))).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
+    }
+
     async fn change(
         &self,
         request: Request<wire::ChangeRequest>,
@@ -300,6 +329,22 @@ impl<S: Store> Service<S> {
             Some(seen) => Ok(status(&seen)),
             None => Err(unknown(number)),
         }
+    }
+}
+
+/// A file that a client receives. Writing waits for the client, and fails when it has gone.
+struct Pieces(mpsc::Sender<Result<wire::ExportChunk, Status>>);
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let content = Bytes::copy_from_slice(bytes);
+        let sent = self.0.blocking_send(Ok(wire::ExportChunk { content }));
+        sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

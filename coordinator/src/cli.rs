@@ -2,6 +2,7 @@
 
 mod certs;
 mod diff;
+mod export;
 mod plan;
 mod remote;
 mod report;
@@ -109,7 +110,9 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Show that nothing is lost, doubled or changed, and compute a share of the runs again
     Verify(verify::VerifyArgs),
-    /// Write what a store holds of a grid, finished or not, as one HTML page
+    /// Write the runs of a sweep, finished or not, as a table: Parquet, CSV or JSON lines
+    Export(export::ExportArgs),
+    /// Write what is recorded of a sweep, finished or not, as one HTML page
     Report(report::ReportArgs),
     /// Write a commented grid that runs as it is
     Init {
@@ -153,6 +156,7 @@ pub fn main() -> ExitCode {
         Some(Command::Explain(args)) => remote::explain(&args),
         Some(Command::Diff(args)) => diff::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
+        Some(Command::Export(args)) => export::main(&args),
         Some(Command::Report(args)) => report::main(&args),
         Some(Command::Init { file }) => init(&file),
         Some(Command::Schema) => {

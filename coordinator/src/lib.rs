@@ -30,4 +30,5 @@ pub mod table;
 pub mod testing;
 pub mod tls;
 pub mod verify;
+pub(crate) mod when;
 pub mod workload;

@@ -58,9 +58,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE", requires = "task")]
     #[arg(required_unless_present = "minimum", conflicts_with = "minimum")]
     pub(super) grid: Option<PathBuf>,
-    /// Number of the task, from 0.
+    /// Number of the task, from 0, or first digits of its identity (at least 6).
     #[arg(long, value_name = "N", requires = "grid")]
-    pub(super) task: Option<u64>,
+    pub(super) task: Option<String>,
     /// Compute the task of this TASK.json of a folder `minima` once more: any task, also those
     /// that `search` added to a grid.
     #[arg(long, value_name = "TASK.json")]
