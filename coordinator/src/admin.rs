@@ -25,6 +25,7 @@ use crate::guard::AdminGuard;
 use crate::store::{Store, StoreError};
 use crate::submission::Submission;
 use crate::sweeps::{Seen, Sweeps};
+use crate::verify;
 
 /// Bytes of one message: a grid file, or a piece of a file.
 const MESSAGE: usize = 8 << 20;
@@ -271,6 +272,29 @@ impl<S: Store> Admin for Service<S> {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
+    }
+
+    async fn verify(
+        &self,
+        request: Request<wire::VerifyRequest>,
+    ) -> Result<Response<wire::VerifyReply>, Status> {
+        let sweeps = self.0.sweeps()?;
+        let request = request.into_inner();
+        if !(0.0..=1.0).contains(&request.share) {
+            let text = format!("share: {} is not in 0 to 1", request.share);
+            return Err(Status::invalid_argument(text));
+        }
+        let kept = sweeps.kept(SweepNumber(request.sweep)).await;
+        let kept = kept.map_err(Status::unavailable)?;
+        let kept = kept.ok_or_else(|| unknown(request.sweep))?;
+        let checked = verify::of_kept(sweeps.store().as_ref(), kept, true).await;
+        let (completeness, records, sweep) = checked.map_err(|(_, m)| Status::unavailable(m))?;
+        // Whoever computes them again has the grid, and not what its search chose.
+        let drawn = records.draw(request.share, request.seed, sweep.grid().len());
+        let json = serde_json::json!({"completeness": completeness, "drawn": drawn});
+        Ok(Response::new(wire::VerifyReply {
+            json: json.to_string().into(),
+        }))
     }
 
     async fn change(

@@ -43,7 +43,7 @@ pub mod code {
 #[derive(Debug, Parser)]
 #[command(
     name = "coordinator",
-    version,
+    version = env!("SWEEP_VERSION"),
     args_conflicts_with_subcommands = true,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 done; 1 internal error; 2 bad input; 3 done, with failed tasks; \

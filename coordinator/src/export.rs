@@ -275,7 +275,7 @@ pub async fn run_json<S: Store>(
         "created_at_ms": sweep.created_at,
         "first_recorded_at_ms": times.map(|t| t.0),
         "last_recorded_at_ms": times.map(|t| t.1),
-        "program_version": env!("CARGO_PKG_VERSION"),
+        "program_version": env!("SWEEP_VERSION"),
         "commit": option_env!("SWEEP_COMMIT"),
         "numerics_version": NUMERICS_VERSION,
         "numeric_level": NUMERIC_LEVEL,

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod at_rest;
+pub mod audit;
 pub mod cli;
 pub mod client;
 pub mod compare;

@@ -324,7 +324,7 @@ pub(crate) async fn fires(signal: &mut Option<tokio::signal::unix::Signal>) {
 }
 
 /// Tells the workers that there is no more work, and lets them go.
-async fn dismiss(handle: &Handle) {
+pub(crate) async fn dismiss(handle: &Handle) {
     let stop = Control::Stop {
         reason: "the sweep is finished".to_owned(),
         finished: true,

@@ -208,7 +208,10 @@ async fn every_planned_task_has_one_row_in_the_order_of_the_grid() {
     assert_eq!(row["baseline_value"], 0.5);
     assert_eq!(row["telemetry_host"], "elsewhere");
     assert_eq!(row["telemetry_seconds"], 1.5);
-    assert_eq!(row["telemetry_attempt"], "1.4");
+    assert_eq!(
+        (&row["telemetry_epoch"], &row["telemetry_attempt"]),
+        (&1.into(), &4.into())
+    );
     let failed = &rows[21];
     assert_eq!(failed["value"], serde_json::Value::Null);
     assert_eq!(failed["telemetry_failures"], 2);

@@ -40,7 +40,13 @@ for reader in readers:
     # Each cell's worst minimum, bit for bit.
     worst = dict(ask("SELECT cell, max(value) FROM RUNS WHERE certified GROUP BY cell", reader))
     least = dict(ask("SELECT cell, min(value) FROM RUNS WHERE certified GROUP BY cell", reader))
-    counts = dict(ask("SELECT cell, count(*) FROM RUNS WHERE status = 'recorded' GROUP BY cell", reader))
+    counts = dict(
+        ask(
+            "SELECT cell, count(*) FROM RUNS "
+            "WHERE status = 'recorded' AND found_by = 'grid' GROUP BY cell",
+            reader,
+        )
+    )
     for index, cell in enumerate(summary["cells"]):
         if cell["worst"] is None:
             assert index not in worst

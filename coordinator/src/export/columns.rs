@@ -122,8 +122,9 @@ const FOUND: [(&str, Kind, bool); 40] = [
 ];
 
 /// What differs between honest executions of one task.
-const TELEMETRY: [(&str, Kind, bool); 11] = [
-    ("telemetry_attempt", Kind::Text, false),
+const TELEMETRY: [(&str, Kind, bool); 12] = [
+    ("telemetry_epoch", Kind::Int, true),
+    ("telemetry_attempt", Kind::Int, false),
     ("telemetry_worker", Kind::Text, true),
     ("telemetry_host", Kind::Text, true),
     ("telemetry_program_version", Kind::Text, true),
@@ -282,7 +283,8 @@ impl Columns {
                         text(result.program_version.clone()),
                     ]
                 });
-                row.push(text(result.attempt.to_string()));
+                row.push(count(result.attempt.epoch().into()));
+                row.push(count(result.attempt.counter().into()));
                 row.extend(worker.iter().cloned());
                 row.extend([
                     Value::Float(result.telemetry.seconds),
@@ -291,7 +293,7 @@ impl Columns {
                     Value::Time(result.recorded_at),
                 ]);
             }
-            None => row.extend(std::iter::repeat_n(Value::Null, 8)),
+            None => row.extend(std::iter::repeat_n(Value::Null, 9)),
         }
         row.push(count(failures.map_or(0, |f| f.count)));
         row.push(failures.map_or(Value::Null, |f| word(f.kind)));

@@ -115,7 +115,7 @@ impl<W: Write + Send> Parquet<W> {
 
     pub(super) fn finish(mut self) -> Result<W, ParquetError> {
         self.flush()?;
-        self.file.finish()?;
+        // Writes what closes the file, too.
         self.file.into_inner()
     }
 }

@@ -19,6 +19,8 @@ const TOP: f64 = 22.0;
 const BOTTOM: f64 = 22.0;
 /// Curves of one drawing; more cannot be told apart.
 const CURVES: usize = 12;
+/// Values written below an axis at most.
+const VALUES: usize = 12;
 /// Least distance of two names, pixels.
 const LINE: f64 = 13.0;
 
@@ -120,7 +122,9 @@ fn draw(view: &View<'_>, layout: &Layout, panel: &Panel) -> String {
             y + 4.0
         );
     }
-    for column in &used {
+    // As many values as have room beside each other.
+    let every = used.len().div_ceil(VALUES).max(1);
+    for column in used.iter().step_by(every) {
         let _ = write!(
             svg,
             "<text class=\"middle small\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
@@ -165,7 +169,7 @@ fn draw(view: &View<'_>, layout: &Layout, panel: &Panel) -> String {
             }
         }
         svg.push_str("</g>\n");
-        if let Some(y) = last {
+        if let Some(y) = last.filter(|_| !curve.name.is_empty()) {
             let name = shortened(curve.name);
             names.push((
                 y,

@@ -40,9 +40,11 @@ pub(super) fn verdict(page: &mut Html, view: &View<'_>) {
          the others always stand beside them.",
     );
     if summary.sweep.partial {
+        let missing = summary.totals.missing;
+        let verb = if missing == 1 { "is" } else { "are" };
         let text = format!(
-            "Partial: {} of the sweep still missing.",
-            are(summary.totals.missing, "task")
+            "Partial: {} of the sweep {verb} missing.",
+            count(missing, "task")
         );
         page.paragraph("warning", &text);
     }
@@ -60,11 +62,6 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |c| {
         c.to_uppercase().chain(chars).collect::<String>() + "."
     })
-}
-
-fn are(n: u64, what: &str) -> String {
-    let verb = if n == 1 { "is" } else { "are" };
-    format!("{} {verb}", count(n, what))
 }
 
 fn sentence(summary: &Summary) -> String {
@@ -511,10 +508,10 @@ fn verification(page: &mut Html, found: &Value) {
     if n(audit, "audited") > 0 {
         let bound = audit["mismatch_rate_upper95"].as_f64().unwrap_or(1.0);
         text.push_str(&format!(
-            " Audit: {} computed again, {} by another worker than the one that recorded it, {} \
-             with other bits; the rate of mismatches is at most {} with 95 % confidence.",
+            " Audit: {} computed again by other workers, {} on another host than the one that recorded \
+             it, {} with other bits; the rate of mismatches is at most {} with 95 % confidence.",
             count(n(audit, "audited"), "run"),
-            n(audit, "by_other_workers"),
+            n(audit, "by_other_hosts"),
             n(audit, "mismatches"),
             number(bound),
         ));

@@ -171,7 +171,7 @@ fn hosts_and_what_verify_found_are_told() {
             "holds": true,
             "completeness": {"planned": 20, "recorded": 20, "links": 3, "records": 21},
             "audit": {
-                "audited": 5, "by_other_workers": 4, "mismatches": 0, "mismatch_rate_upper95": 0.45,
+                "audited": 5, "by_other_hosts": 4, "mismatches": 0, "mismatch_rate_upper95": 0.45,
             },
         },
     });
@@ -187,7 +187,7 @@ fn hosts_and_what_verify_found_are_told() {
     for text in [
         north,
         "3 links over 21 records recomputed",
-        "5 runs computed again, 4 by another worker",
+        "5 runs computed again by other workers, 4 on another host",
         "at most 0.450000 with 95 % confidence",
     ] {
         assert!(page.contains(text), "{text}: {page}");

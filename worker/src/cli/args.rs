@@ -8,7 +8,7 @@ use super::settings::Flags;
 
 /// Computes tasks for a coordinator, or without one.
 #[derive(Debug, Parser)]
-#[command(name = "worker", version, args_conflicts_with_subcommands = true)]
+#[command(name = "worker", version = env!("SWEEP_VERSION"), args_conflicts_with_subcommands = true)]
 #[command(
     after_help = "Every option of the first form can also stand in the file of --config \
     (YAML, `slots: 4`) or in the environment (SWEEP_SLOTS=4); flags win over the environment, \
