@@ -81,7 +81,7 @@ async fn scene() -> Scene {
             baseline: matches!(evidence, Evidence::Baseline(_)),
         },
         worker: WORKER,
-        attempt: Attempt::new(1, position),
+        attempt: Attempt::new(1, position as u32),
         evidence: Opened::open(encode_evidence(evidence)).unwrap(),
         telemetry: Telemetry {
             seconds: 1.5,
