@@ -21,10 +21,12 @@ use wire::admin_server::{Admin, AdminServer};
 
 use crate::core::{Control, Core, SweepState};
 use crate::explain;
+use crate::export::whole::{self, Format};
 use crate::guard::AdminGuard;
 use crate::store::{Store, StoreError};
 use crate::submission::Submission;
 use crate::sweeps::{Seen, Sweeps};
+use crate::verify;
 
 /// Bytes of one message: a grid file, or a piece of a file.
 const MESSAGE: usize = 8 << 20;
@@ -131,11 +133,16 @@ fn verdicts(counts: &VerdictCounts) -> wire::Verdicts {
     }
 }
 
+/// Pieces of a file that wait for a client.
+const PIECES: usize = 4;
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<wire::ExportChunk, Status>> + Send>>;
 type Statuses = Pin<Box<dyn Stream<Item = Result<wire::SweepStatus, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl<S: Store> Admin for Service<S> {
     type WatchStream = Statuses;
+    type ExportStream = Chunks;
 
     async fn upload(
         &self,
@@ -266,6 +273,52 @@ impl<S: Store> Admin for Service<S> {
         }
     }
 
+    async fn export(
+        &self,
+        request: Request<wire::ExportRequest>,
+    ) -> Result<Response<Chunks>, Status> {
+        let request = request.into_inner();
+        let format: Format = (request.format.parse())
+            .map_err(|e: whole::NoFormat| Status::invalid_argument(e.to_string()))?;
+        let sweeps = Arc::clone(self.0.sweeps()?);
+        let kept = sweeps.kept(SweepNumber(request.sweep)).await;
+        let kept = kept.map_err(Status::unavailable)?;
+        let kept = kept.ok_or_else(|| unknown(request.sweep))?;
+        let (to, pieces) = mpsc::channel(PIECES);
+        tokio::spawn(async move {
+            let file = Pieces(to.clone());
+            let written = whole::write(sweeps.store().as_ref(), kept, format, file).await;
+            if let Err((_, message)) = written {
+                // Nobody may be listening any more.
+                let _ = to.send(Err(Status::unavailable(message))).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
+    }
+
+    async fn verify(
+        &self,
+        request: Request<wire::VerifyRequest>,
+    ) -> Result<Response<wire::VerifyReply>, Status> {
+        let sweeps = self.0.sweeps()?;
+        let request = request.into_inner();
+        if !(0.0..=1.0).contains(&request.share) {
+            let text = format!("share: {} is not in 0 to 1", request.share);
+            return Err(Status::invalid_argument(text));
+        }
+        let kept = sweeps.kept(SweepNumber(request.sweep)).await;
+        let kept = kept.map_err(Status::unavailable)?;
+        let kept = kept.ok_or_else(|| unknown(request.sweep))?;
+        let checked = verify::of_kept(sweeps.store().as_ref(), kept, true).await;
+        let (completeness, records, sweep) = checked.map_err(|(_, m)| Status::unavailable(m))?;
+        // Whoever computes them again has the grid, and not what its search chose.
+        let drawn = records.draw(request.share, request.seed, sweep.grid().len());
+        let json = serde_json::json!({"completeness": completeness, "drawn": drawn});
+        Ok(Response::new(wire::VerifyReply {
+            json: json.to_string().into(),
+        }))
+    }
+
     async fn change(
         &self,
         request: Request<wire::ChangeRequest>,
@@ -322,6 +375,22 @@ impl<S: Store> Service<S> {
             Some(seen) => Ok(status(&seen)),
             None => Err(unknown(number)),
         }
+    }
+}
+
+/// A file that a client receives. Writing waits for the client, and fails when it has gone.
+struct Pieces(mpsc::Sender<Result<wire::ExportChunk, Status>>);
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let content = Bytes::copy_from_slice(bytes);
+        let sent = self.0.blocking_send(Ok(wire::ExportChunk { content }));
+        sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

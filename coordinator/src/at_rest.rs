@@ -120,7 +120,7 @@ pub async fn open_store(address: &Address) -> Result<AnyStore, Failure> {
     let identity = Identity {
         host: host_name(),
         listen: None,
-        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        program_version: env!("SWEEP_VERSION").to_owned(),
     };
     AnyStore::open(address, &identity)
         .await

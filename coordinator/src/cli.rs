@@ -3,6 +3,7 @@
 mod bench;
 mod certs;
 mod diff;
+mod export;
 mod help;
 mod log;
 mod plan;
@@ -48,7 +49,7 @@ pub mod code {
 #[derive(Debug, Parser)]
 #[command(
     name = "coordinator",
-    version,
+    version = env!("SWEEP_VERSION"),
     args_conflicts_with_subcommands = true,
     arg_required_else_help = true
 )]
@@ -108,7 +109,9 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Show that nothing is lost, doubled or changed, and compute a share of the runs again
     Verify(verify::VerifyArgs),
-    /// Write what a store holds of a grid, finished or not, as one HTML page
+    /// Write the runs of a sweep, finished or not, as a table: Parquet, CSV or JSON lines
+    Export(export::ExportArgs),
+    /// Write what is recorded of a sweep, finished or not, as one HTML page
     Report(report::ReportArgs),
     /// Measure what the coordinator costs on this machine: time, memory and disk of a task
     Bench(bench::BenchArgs),
@@ -173,6 +176,7 @@ pub fn main() -> ExitCode {
         Some(Command::Explain(args)) => remote::explain(&args),
         Some(Command::Diff(args)) => diff::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
+        Some(Command::Export(args)) => export::main(&args),
         Some(Command::Report(args)) => report::main(&args),
         Some(Command::Bench(args)) => bench::main(&args),
         Some(Command::Init { file }) => init(&file),

@@ -4,11 +4,18 @@
 //! |---|---|
 //! | `summary.json` | the summary, CONTRACT §4; its bytes depend on grid and numeric level alone |
 //! | `summary.csv` | one row for each cell |
+//! | `runs.parquet` | one row for each run: see [`runs`] |
 //! | `run.json` | how it was computed: workers, hosts, failures, times, the chain of results |
 //! | `report.html` | the same for people: see [`crate::report`] |
 //! | `minima/` | θ by array, each task's full specification, the data: see [`crate::minima`] |
 //!
 //! Each file is written under another name and renamed: who reads one reads a whole one.
+
+mod columns;
+mod lines;
+mod parquet;
+pub mod runs;
+pub mod whole;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,7 +25,7 @@ use common::canon::NUMERICS_VERSION;
 use common::ids::{TaskId, WorkerId, to_hex};
 use common::math::NUMERIC_LEVEL;
 use common::summary::Summary;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::report::{self, Provenance};
 use crate::store::{Store, StoreError, StoredSweep};
@@ -35,6 +42,9 @@ pub enum ExportError {
         /// What the system says.
         source: io::Error,
     },
+    /// Whoever takes the bytes.
+    #[error("the rows cannot be written: {0}")]
+    Write(#[from] io::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -61,7 +71,7 @@ pub async fn write_all<S: Store>(
     folder: &Path,
     store: &S,
     sweep: &StoredSweep,
-    workload: &GridSweep,
+    workload: &mut GridSweep,
     summary: &Summary,
     account: &Account,
 ) -> Result<(), ExportError> {
@@ -72,11 +82,40 @@ pub async fn write_all<S: Store>(
     std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
     write(&folder.join("summary.json"), summary.to_json().as_bytes())?;
     write(&folder.join("summary.csv"), summary.to_csv().as_bytes())?;
-    let run = run_json(store, sweep, account).await?;
+    let parquet = folder.join("runs.parquet");
+    write_runs(&parquet, store, sweep, workload, runs::Format::Parquet).await?;
+    let mut run = run_json(store, sweep, Some(account)).await?;
+    keep_verification(&folder.join("run.json"), &mut run);
     let text = format!("{run:#}\n");
     write(&folder.join("run.json"), text.as_bytes())?;
     crate::minima::write_all(&folder.join("minima"), store, sweep, workload).await?;
-    write_report(&folder.join("report.html"), sweep, summary, Some(account))
+    write_report(&folder.join("report.html"), sweep, summary, &run)
+}
+
+/// Writes one row for each run; returns how many.
+///
+/// # Errors
+/// When the store cannot be read, or the disk does not take it.
+pub async fn write_runs<S: Store>(
+    path: &Path,
+    store: &S,
+    sweep: &StoredSweep,
+    workload: &mut GridSweep,
+    format: runs::Format,
+) -> Result<u64, ExportError> {
+    let io = |source| ExportError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = NewFile::beside(path)?;
+    let rows = runs::write(store, sweep, workload, format, file.writer()?).await;
+    let (rows, to) = rows.map_err(|error| match error {
+        ExportError::Write(source) => io(source),
+        other => other,
+    })?;
+    to.into_inner().map_err(|error| io(error.into_error()))?;
+    file.done()?;
+    Ok(rows)
 }
 
 /// Writes the report; the minima that it names as kept are those in `minima/` beside it.
@@ -87,14 +126,14 @@ pub(crate) fn write_report(
     path: &Path,
     sweep: &StoredSweep,
     summary: &Summary,
-    account: Option<&Account>,
+    run: &Value,
 ) -> Result<(), ExportError> {
     let minima = path.with_file_name("minima");
     let kept = |task: &TaskId| minima.join(format!("{task}.npz")).exists();
     let provenance = Provenance {
         grid: &sweep.text.grid,
         created_at: sweep.created_at,
-        account,
+        run,
         kept: &kept,
     };
     write(path, report::render(summary, &provenance).as_bytes())
@@ -102,19 +141,58 @@ pub(crate) fn write_report(
 
 /// Writes a file as a whole.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), ExportError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let attempt = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        set_readable(file.as_file())?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    attempt().map_err(|source| ExportError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    let mut file = NewFile::beside(path)?;
+    let written = file.file.write_all(content);
+    written.map_err(|source| file.failed(source))?;
+    file.done()
+}
+
+/// A file under another name until it is whole.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    path: PathBuf,
+    file: tempfile::NamedTempFile,
+}
+
+impl NewFile {
+    pub(crate) fn beside(path: &Path) -> Result<Self, ExportError> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let made = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
+        let path = path.to_owned();
+        match made {
+            Ok(file) => Ok(Self { path, file }),
+            Err(source) => Err(ExportError::Io { path, source }),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> ExportError {
+        ExportError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Another handle to it.
+    pub(crate) fn writer(&self) -> Result<io::BufWriter<std::fs::File>, ExportError> {
+        let handle = self.file.as_file().try_clone();
+        let handle = handle.map_err(|source| self.failed(source))?;
+        Ok(io::BufWriter::with_capacity(1 << 18, handle))
+    }
+
+    /// Makes it durable and gives it its name.
+    pub(crate) fn done(self) -> Result<(), ExportError> {
+        let Self { path, file } = self;
+        let attempt = || -> io::Result<()> {
+            file.as_file().sync_all()?;
+            set_readable(file.as_file())?;
+            file.persist(&path).map_err(|e| e.error)?;
+            Ok(())
+        };
+        attempt().map_err(|source| ExportError::Io {
+            path: path.clone(),
+            source,
+        })
+    }
 }
 
 /// Temporary files are private; these are results.
@@ -126,11 +204,27 @@ fn set_readable(file: &std::fs::File) -> io::Result<()> {
 /// Results that are read from the store at a time.
 const PAGE: u32 = 10_000;
 
-async fn run_json<S: Store>(
+/// What was verified before about the same records stays verified.
+fn keep_verification(path: &Path, run: &mut Value) {
+    let before = std::fs::read(path).ok();
+    let before = before.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    let Some(verification) = before.as_ref().and_then(|run| run.get("verification")) else {
+        return;
+    };
+    if verification["completeness"]["head"] == run["store_chain"]["head"] {
+        run["verification"] = verification.clone();
+    }
+}
+
+/// How a sweep was computed, as far as the store and whoever carried it out know.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn run_json<S: Store>(
     store: &S,
     sweep: &StoredSweep,
-    account: &Account,
-) -> Result<serde_json::Value, StoreError> {
+    account: Option<&Account>,
+) -> Result<Value, StoreError> {
     #[derive(Default, serde::Serialize)]
     struct Share {
         host: String,
@@ -141,6 +235,7 @@ async fn run_json<S: Store>(
     }
     let mut workers: BTreeMap<WorkerId, Share> = BTreeMap::new();
     let mut after = 0;
+    let mut times: Option<(u64, u64)> = None;
     loop {
         let page = store.results(after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -149,6 +244,9 @@ async fn run_json<S: Store>(
             if result.place.sweep != sweep.number {
                 continue;
             }
+            let at = result.recorded_at;
+            let (first, last) = times.get_or_insert((at, at));
+            (*first, *last) = ((*first).min(at), (*last).max(at));
             let share = workers.entry(result.worker).or_default();
             share.host.clone_from(&result.host);
             share.program_version.clone_from(&result.program_version);
@@ -175,7 +273,10 @@ async fn run_json<S: Store>(
         "sweep": sweep.text.id,
         "name": sweep.text.name,
         "created_at_ms": sweep.created_at,
-        "program_version": env!("CARGO_PKG_VERSION"),
+        "first_recorded_at_ms": times.map(|t| t.0),
+        "last_recorded_at_ms": times.map(|t| t.1),
+        "program_version": env!("SWEEP_VERSION"),
+        "commit": option_env!("SWEEP_COMMIT"),
         "numerics_version": NUMERICS_VERSION,
         "numeric_level": NUMERIC_LEVEL,
         "coordinator": account,

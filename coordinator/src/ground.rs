@@ -67,7 +67,7 @@ impl Ground {
         let identity = Identity {
             host: host_name(),
             listen: bound.map(|a| leadership::advertised(a, &host_name())),
-            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            program_version: env!("SWEEP_VERSION").to_owned(),
         };
         let say = |text: &str| Progress::new(settings.progress).say(text);
         if let Some(url) = network_url {

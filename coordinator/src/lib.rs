@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod at_rest;
+pub mod audit;
 pub mod bench;
 pub mod cli;
 pub mod client;
@@ -33,4 +34,5 @@ pub mod table;
 pub mod testing;
 pub mod tls;
 pub mod verify;
+pub(crate) mod when;
 pub mod workload;

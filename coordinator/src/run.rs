@@ -126,7 +126,7 @@ impl Sweep {
                     local.stop().await;
                 }
                 watch.progress.finish();
-                conclude(&settings, store.as_ref(), &stored, ended, began).await
+                conclude(&settings, store.as_ref(), stored.clone(), ended, began).await
             }
             Outcome::Interrupted => {
                 let clean = watch.hand_back().await;
@@ -340,7 +340,7 @@ pub(crate) async fn fires(signal: &mut Option<tokio::signal::unix::Signal>) {
 }
 
 /// Tells the workers that there is no more work, and lets them go.
-async fn dismiss(handle: &Handle) {
+pub(crate) async fn dismiss(handle: &Handle) {
     let stop = Control::Stop {
         reason: "the sweep is finished".to_owned(),
         finished: true,
@@ -378,7 +378,7 @@ pub(crate) fn host_name() -> String {
 async fn conclude(
     settings: &Settings,
     store: &AnyStore,
-    stored: &StoredSweep,
+    mut stored: StoredSweep,
     ended: Ended,
     began: Instant,
 ) -> u8 {
@@ -388,6 +388,7 @@ async fn conclude(
     if ended.state == SweepState::Cancelled {
         workload.cancel_rest();
     }
+    stored.state = ended.state;
     let summary = workload.summary(ended.duplicates);
     print(&table::render(&summary, table_style()));
     if workload.is_search_stale() {
@@ -399,14 +400,15 @@ async fn conclude(
     let folder = settings
         .out
         .clone()
-        .unwrap_or_else(|| default_folder(&settings.store, stored));
+        .unwrap_or_else(|| default_folder(&settings.store, &stored));
     let account = Account {
         command: std::env::args().collect(),
         host: host_name(),
         seconds: began.elapsed().as_secs_f64(),
         finished: ended.state == SweepState::Finished,
     };
-    let written = export::write_all(&folder, store, stored, &workload, &summary, &account).await;
+    let written =
+        export::write_all(&folder, store, &stored, &mut workload, &summary, &account).await;
     if let Err(error) = written {
         return fail(code::INTERNAL, &error.to_string());
     }

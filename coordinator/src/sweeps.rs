@@ -174,7 +174,7 @@ impl<S: Store> Sweeps<S> {
         };
         let folder = default_folder(&self.address, &stored);
         let store = self.store.as_ref();
-        match export::write_all(&folder, store, &stored, &workload, &summary, &account).await {
+        match export::write_all(&folder, store, &stored, &mut workload, &summary, &account).await {
             Ok(()) => tracing::info!(folder = %folder.display(), "a sweep is over"),
             Err(error) => tracing::error!(%error, "the results of a sweep cannot be written"),
         }

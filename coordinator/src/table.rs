@@ -176,6 +176,7 @@ fn columns(table: &Table) -> usize {
 pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Object(map) if map.contains_key("generate") => generated(map),
         Value::Object(map) => {
             let entry = |(key, value): (&String, &Value)| match key.as_str() {
                 "formula" => shown(value),
@@ -185,6 +186,31 @@ pub(crate) fn shown(value: &Value) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// Generated data in few words: `teacher 200×5→2 (tanh, depth 3, seed 7)`.
+fn generated(map: &serde_json::Map<String, Value>) -> String {
+    let of = |key: &str| map.get(key).map_or_else(|| "?".to_owned(), shown);
+    let rest = map
+        .iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "generate" | "rows" | "inputs" | "outputs"))
+        .map(|(key, value)| match value {
+            Value::String(text) => text.clone(),
+            other => format!("{key} {}", shown(other)),
+        });
+    let rest = rest.collect::<Vec<_>>().join(", ");
+    let rest = if rest.is_empty() {
+        rest
+    } else {
+        format!(" ({rest})")
+    };
+    format!(
+        "{} {}×{}→{}{rest}",
+        of("generate"),
+        of("rows"),
+        of("inputs"),
+        of("outputs")
+    )
 }
 
 /// What the numbers say.

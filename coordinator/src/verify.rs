@@ -10,34 +10,28 @@
 //! can rewrite the whole database can rewrite the chain as well: keep `head`
 //! elsewhere (it is in run.json) to rule that out.
 //!
-//! *Audit*: a random sample of the runs is computed again, each in a process
-//! of its own (`worker run`), and the encoded evidence is compared bit for bit,
-//! that of its baseline too. Runs in a broken link are all computed again, which
-//! names the record that was changed. With no mismatch in n, the rate is at most
-//! the Clopper–Pearson bound with 95 % confidence.
-//!
-//! What this module does not do: it chooses no machine. The processes run on
-//! this one; how many of the audited results came from another host is counted.
+//! *Audit*: a random sample of the runs is computed again, by other workers than
+//! those that recorded them ([`crate::audit`]), and the encoded evidence is
+//! compared bit for bit, that of its baseline too. Runs in a broken link are all
+//! computed again, which names the record that was changed. With no mismatch in
+//! n, the rate is at most the Clopper–Pearson bound with 95 % confidence.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use common::ids::{BaselineId, TaskId, to_hex};
 use common::math::special::binomial_upper;
 use common::pb::decode_evidence;
 use common::record::Evidence;
 use common::rng::{Philox, Purpose};
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::process::Command;
-use tokio::sync::Semaphore;
 
-use crate::at_rest::{AtRest, Plan};
+use crate::at_rest::{self, Kept, Plan};
+use crate::audit::Outcome;
 use crate::core::{Opened, SweepState};
-use crate::store::{Chain, Store, StoreError, StoredResult};
-use crate::sweep::GridSweep;
+use crate::run::{Failure, store_failure};
+use crate::store::{Chain, Store, StoreError, StoredResult, StoredSweep};
+use crate::sweep::{GridSweep, KeepMinima};
 use crate::workload::Workload;
 
 /// Results that are read at a time.
@@ -48,10 +42,12 @@ const NAMED: usize = 100;
 const CONFIDENCE: f64 = 0.95;
 
 /// What the records say of themselves.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Completeness {
     /// Distinct tasks of the grid.
     pub planned: u64,
+    /// Tasks of the grid that are equal to others of it.
+    pub duplicates: u64,
     /// Of them recorded, each once.
     pub recorded: u64,
     /// Set aside after failures.
@@ -92,8 +88,11 @@ pub struct Audit {
     pub seed: u64,
     /// Runs computed again because they were drawn.
     pub audited: u64,
-    /// Of them, computed on another host than this one.
-    pub from_other_hosts: u64,
+    /// Of them, computed again on another host than the one that recorded them. Always by another
+    /// worker.
+    pub by_other_hosts: u64,
+    /// Of them, not computed again, for the worker failed at it.
+    pub not_computed: u64,
     /// Of them, with other bits than the record.
     pub mismatches: u64,
     /// `mismatches`/`audited`.
@@ -111,8 +110,25 @@ pub struct Audit {
 struct Auditable {
     position: u64,
     digest: [u8; 32],
-    baseline: Option<[u8; 32]>,
+    baseline: Option<(BaselineId, [u8; 32])>,
     host: String,
+}
+
+/// A record that is to be computed again, as it travels from a live coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drawn {
+    /// Its task.
+    pub task: String,
+    /// Where the task stands.
+    pub position: u64,
+    /// SHA-256 of the recorded evidence.
+    pub evidence_sha256: String,
+    /// The baseline and SHA-256 of its evidence, if that is recorded.
+    pub baseline: Option<(String, String)>,
+    /// Who computed it.
+    pub host: String,
+    /// Whether it is computed again because of its link alone.
+    pub suspect: bool,
 }
 
 /// What the records hold, as far as the audit needs it.
@@ -214,25 +230,31 @@ impl ChainCheck {
     }
 }
 
-/// Reads all records and sets them beside the plan and the chain.
+/// Reads all records and sets them beside the plan and the chain. In a `live` store records come
+/// while they are read: those behind the last link at the beginning are left out.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn completeness(
-    at_rest: &AtRest,
+pub async fn completeness<S: Store>(
+    store: &S,
+    stored: &StoredSweep,
     workload: &mut GridSweep,
+    live: bool,
 ) -> Result<(Completeness, Records), StoreError> {
     let plan = Plan::of(workload);
-    let mut check = ChainCheck::new(at_rest.store.links().await?);
+    let links = store.links().await?;
+    let last_link = links.last().map_or(0, |link| link.results);
+    let end = if live { last_link } else { u64::MAX };
+    let mut check = ChainCheck::new(links);
     let mut records = Records::default();
     let mut baselines: HashMap<BaselineId, [u8; 32]> = HashMap::new();
     let mut total = 0;
     let mut after = 0;
     loop {
-        let page = at_rest.store.results(after, PAGE).await?;
+        let page = store.results(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.number;
-        for result in page {
+        for result in page.into_iter().filter(|result| result.number <= end) {
             total += 1;
             take(
                 &result,
@@ -248,21 +270,21 @@ pub async fn completeness(
     for (_, task, baseline) in &plan.order {
         let known = baselines.get(baseline);
         if let Some(run) = records.runs.get_mut(task) {
-            run.baseline = known.copied();
+            run.baseline = known.map(|digest| (*baseline, *digest));
             if known.is_none() {
                 let fault = format!("run {task} is recorded, its baseline {baseline} is not");
                 check.faults.push(fault);
             }
         }
     }
-    for failure in at_rest.store.failures(at_rest.stored.number).await? {
+    for failure in store.failures(stored.number).await? {
         if failure.set_aside
             && let Some(position) = plan.runs.get(&failure.task)
         {
             workload.set_aside(*position, &failure.task, failure.kind);
         }
     }
-    if at_rest.stored.state == SweepState::Cancelled {
+    if stored.state == SweepState::Cancelled {
         workload.cancel_rest();
     }
     let summary = workload.summary(plan.duplicates);
@@ -278,7 +300,7 @@ pub async fn completeness(
     } else {
         Vec::new()
     };
-    let finished = at_rest.stored.state == SweepState::Finished;
+    let finished = stored.state == SweepState::Finished;
     let sum = totals.recorded + totals.failed + totals.cancelled + totals.missing;
     if sum != totals.planned {
         check.faults.push(format!(
@@ -296,6 +318,7 @@ pub async fn completeness(
     records.suspects = check.suspects;
     let completeness = Completeness {
         planned: totals.planned,
+        duplicates: plan.duplicates,
         recorded: totals.recorded,
         failed: totals.failed,
         cancelled: totals.cancelled,
@@ -309,6 +332,26 @@ pub async fn completeness(
         faults: check.faults,
     };
     Ok((completeness, records))
+}
+
+/// The same of a sweep with its grid; also the sweep, with what its search decided.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn of_kept<S: Store>(
+    store: &S,
+    kept: Kept,
+    live: bool,
+) -> Result<(Completeness, Records, GridSweep), Failure> {
+    let searches = kept.grid.search().is_some();
+    let mut sweep = GridSweep::new(kept.grid, kept.data, KeepMinima::None);
+    if searches {
+        // What the search decided follows from the results: its tasks are planned ones, too.
+        at_rest::replay(store, &kept.stored, &mut sweep).await?;
+    }
+    let found = completeness(store, &kept.stored, &mut sweep, live).await;
+    let (completeness, records) = found.map_err(|e| store_failure(&e))?;
+    Ok((completeness, records, sweep))
 }
 
 /// Takes one record into chain, fold and audit.
@@ -368,157 +411,140 @@ fn take(
     }
 }
 
-/// How an audit is done.
-#[derive(Clone, Debug)]
-pub struct AuditPlan {
-    /// Share of the recorded runs, in [0, 1].
-    pub share: f64,
-    /// Seed of the draw.
-    pub seed: u64,
-    /// The grid file.
-    pub grid: PathBuf,
-    /// Tasks that the grid lists. Those of its search have no number that `worker run` knows
-    /// and are not drawn; `worker run --minimum` computes one of them again.
-    pub tasks: u64,
-    /// The `worker` program.
-    pub program: PathBuf,
-    /// Processes at a time.
-    pub processes: usize,
-    /// This host.
-    pub host: String,
+impl Records {
+    /// A random share of the recorded runs, and every suspect; tasks from position `before` on
+    /// are not drawn.
+    pub fn draw(&self, share: f64, seed: u64, before: u64) -> Vec<Drawn> {
+        let drawn = sample(self, share, seed, before);
+        let suspects = self.suspects.iter().filter(|task| !drawn.contains(task));
+        let all = drawn.iter().map(|task| (*task, false));
+        let all = all.chain(suspects.map(|task| (task, true)));
+        let known = all.filter_map(|(task, suspect)| {
+            let run = self.runs.get(task).filter(|run| run.position < before)?;
+            let baseline = run.baseline.as_ref();
+            Some(Drawn {
+                task: task.to_string(),
+                position: run.position,
+                evidence_sha256: to_hex(&run.digest),
+                baseline: baseline.map(|(id, digest)| (id.to_string(), to_hex(digest))),
+                host: run.host.clone(),
+                suspect,
+            })
+        });
+        known.collect()
+    }
 }
 
-/// Computes a random sample again, and every suspect.
-///
-/// # Errors
-/// When a process cannot be started, or does not give its result.
-pub async fn audit(records: &Records, how: &AuditPlan) -> Result<Audit, String> {
-    let drawn = sample(records, how);
-    let suspects: BTreeSet<&TaskId> = records
-        .suspects
-        .iter()
-        .filter(|task| records.runs.contains_key(task))
-        .collect();
-    let folder = tempfile::tempdir().map_err(|e| format!("no folder for the audit: {e}"))?;
-    let turns = Arc::new(Semaphore::new(how.processes.max(1)));
-    let mut running = tokio::task::JoinSet::new();
-    for task in drawn.iter().chain(&suspects).collect::<BTreeSet<_>>() {
-        let (task, run) = (**task, records.runs[*task].clone());
-        let (how, turns) = (how.clone(), Arc::clone(&turns));
-        let file = folder.path().join(format!("{task}.json"));
-        running.spawn(async move {
-            let _turn = turns.acquire().await;
-            again(&how, &task, &run, &file)
-                .await
-                .map(|same| (task, same))
-        });
-    }
-    let mut different: BTreeMap<TaskId, String> = BTreeMap::new();
-    while let Some(done) = running.join_next().await {
-        let (task, same) = done.map_err(|e| e.to_string())??;
-        if let Some(what) = same {
-            different.insert(task, what);
+impl Audit {
+    /// Sets what was computed again beside what is recorded.
+    pub fn new(share: f64, seed: u64, drawn: &[Drawn], outcome: &Outcome) -> Self {
+        let mut mismatched = Vec::new();
+        let (mut audited, mut mismatches, mut by_other_hosts) = (0, 0, 0);
+        // Who fails at a task does not speak for it.
+        let (mut not_computed, mut doubtful) = (0, 0);
+        for record in drawn {
+            let found = compare(record, outcome);
+            audited += u64::from(!record.suspect);
+            match found {
+                Found::Failed => {
+                    not_computed += 1;
+                    doubtful += u64::from(!record.suspect);
+                }
+                Found::Equal { elsewhere } => {
+                    by_other_hosts += u64::from(elsewhere && !record.suspect);
+                }
+                Found::Different { elsewhere, what } => {
+                    by_other_hosts += u64::from(elsewhere && !record.suspect);
+                    mismatches += u64::from(!record.suspect);
+                    mismatched.push(format!("task {}: {what}", record.task));
+                }
+            }
+        }
+        mismatched.sort_unstable();
+        mismatched.truncate(NAMED);
+        Self {
+            share,
+            seed,
+            audited,
+            by_other_hosts,
+            not_computed,
+            mismatches,
+            mismatch_rate: if audited == 0 {
+                0.0
+            } else {
+                mismatches as f64 / audited as f64
+            },
+            mismatch_rate_upper95: binomial_upper(mismatches + doubtful, audited, CONFIDENCE),
+            suspects: drawn.iter().filter(|record| record.suspect).count() as u64,
+            mismatched,
         }
     }
-    let audited = drawn.len() as u64;
-    let mismatches = drawn.iter().filter(|t| different.contains_key(t)).count() as u64;
-    let other = |task: &&&TaskId| records.runs[**task].host != how.host;
-    Ok(Audit {
-        share: how.share,
-        seed: how.seed,
-        audited,
-        from_other_hosts: drawn.iter().filter(other).count() as u64,
-        mismatches,
-        mismatch_rate: if audited == 0 {
-            0.0
-        } else {
-            mismatches as f64 / audited as f64
-        },
-        mismatch_rate_upper95: binomial_upper(mismatches, audited, CONFIDENCE),
-        suspects: suspects.len() as u64,
-        mismatched: different
-            .iter()
-            .take(NAMED)
-            .map(|(task, what)| format!("task {task}: {what}"))
-            .collect(),
-    })
+}
+
+/// What became of a record that was to be computed again.
+enum Found {
+    Equal { elsewhere: bool },
+    Different { elsewhere: bool, what: &'static str },
+    Failed,
+}
+
+fn compare(record: &Drawn, outcome: &Outcome) -> Found {
+    let of = |id: &str| {
+        let id: Option<TaskId> = id.parse().ok();
+        id.and_then(|id| outcome.computed.get(&id))
+    };
+    let failed = || {
+        let id: Option<TaskId> = record.task.parse().ok();
+        id.is_some_and(|id| outcome.failed.contains_key(&id))
+    };
+    let Some(run) = of(&record.task) else {
+        if failed() {
+            return Found::Failed;
+        }
+        // The task of its position is another one than when it was recorded.
+        let what = "it is another task now";
+        return Found::Different {
+            elsewhere: false,
+            what,
+        };
+    };
+    let elsewhere = run.host != record.host;
+    if to_hex(&run.digest) != record.evidence_sha256 {
+        let what = "its evidence comes out with other bits";
+        return Found::Different { elsewhere, what };
+    }
+    if let Some((id, digest)) = &record.baseline
+        && of(id).is_none_or(|found| to_hex(&found.digest) != *digest)
+    {
+        let what = "its baseline comes out with other bits";
+        return Found::Different { elsewhere, what };
+    }
+    Found::Equal { elsewhere }
 }
 
 /// The runs with the smallest draws: a sample without replacement, the share
 /// rounded up.
-fn sample<'r>(records: &'r Records, how: &AuditPlan) -> BTreeSet<&'r TaskId> {
-    let rng = Philox::new(how.seed);
+fn sample(records: &Records, share: f64, seed: u64, before: u64) -> BTreeSet<&TaskId> {
+    let rng = Philox::new(seed);
     let mut draws: Vec<(u64, &TaskId)> = records
         .runs
         .iter()
-        .filter(|(_, run)| run.position < how.tasks)
+        .filter(|(_, run)| run.position < before)
         .map(|(task, run)| {
             let (high, low) = ((run.position >> 32) as u32, run.position as u32);
             (rng.words(Purpose::Audit, 0, high, low)[0], task)
         })
         .collect();
     draws.sort_unstable();
-    let count = (how.share * draws.len() as f64).ceil() as usize;
+    let count = (share * draws.len() as f64).ceil() as usize;
     draws.iter().take(count).map(|(_, task)| *task).collect()
-}
-
-/// Computes a task again; what differs, if something does.
-async fn again(
-    how: &AuditPlan,
-    task: &TaskId,
-    run: &Auditable,
-    file: &Path,
-) -> Result<Option<String>, String> {
-    let output = Command::new(&how.program)
-        .args(["run", "--task", &run.position.to_string(), "--grid"])
-        .arg(&how.grid)
-        .arg("--record")
-        .arg(file)
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|e| format!("{}: {e}", how.program.display()))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("task {task} cannot be computed again: {text}"));
-    }
-    let text = tokio::fs::read(file)
-        .await
-        .map_err(|e| format!("the record of task {task}: {e}"))?;
-    let record: Value = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
-    if record["task"] != task.to_string() {
-        return Ok(Some("it is another task now".to_owned()));
-    }
-    let digest = |key: &str| {
-        let hex = record[key].as_str().unwrap_or_default();
-        bytes_of(hex).map(|bytes| <[u8; 32]>::from(Sha256::digest(bytes)))
-    };
-    if digest("evidence") != Some(run.digest) {
-        return Ok(Some("its evidence comes out with other bits".to_owned()));
-    }
-    if run.baseline.is_some() && digest("baseline_evidence") != run.baseline {
-        return Ok(Some("its baseline comes out with other bits".to_owned()));
-    }
-    Ok(None)
-}
-
-fn bytes_of(hex: &str) -> Option<Vec<u8>> {
-    let digits = hex.as_bytes();
-    let (pairs, rest) = digits.as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    let digit = |d: u8| char::from(d).to_digit(16);
-    pairs
-        .iter()
-        .map(|[high, low]| Some((digit(*high)? * 16 + digit(*low)?) as u8))
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Computed;
+    use common::protocol::FailureKind;
 
     fn task(n: u8) -> TaskId {
         TaskId([n; 32])
@@ -600,27 +626,47 @@ mod tests {
             };
             records.runs.insert(task(n), run);
         }
-        let plan = |share, seed| AuditPlan {
-            share,
-            seed,
-            grid: PathBuf::new(),
-            tasks: u64::MAX,
-            program: PathBuf::new(),
-            processes: 1,
-            host: String::new(),
-        };
-        assert_eq!(sample(&records, &plan(0.0, 0)).len(), 0);
-        assert_eq!(sample(&records, &plan(0.101, 0)).len(), 21);
-        assert_eq!(sample(&records, &plan(1.0, 0)).len(), 200);
-        let drawn = sample(&records, &plan(0.1, 1));
-        assert_eq!(drawn, sample(&records, &plan(0.1, 1)));
-        assert_ne!(drawn, sample(&records, &plan(0.1, 2)));
+        let drawn = |share, seed| records.draw(share, seed, u64::MAX);
+        assert_eq!(drawn(0.0, 0).len(), 0);
+        assert_eq!(drawn(0.101, 0).len(), 21);
+        assert_eq!(drawn(1.0, 0).len(), 200);
+        assert_eq!(drawn(0.1, 1), drawn(0.1, 1));
+        assert_ne!(drawn(0.1, 1), drawn(0.1, 2));
+        assert_eq!(records.draw(1.0, 0, 50).len(), 50);
     }
 
     #[test]
-    fn hexadecimal_is_read_back() {
-        assert_eq!(bytes_of("00ff1a"), Some(vec![0, 255, 26]));
-        assert_eq!(bytes_of("0"), None);
-        assert_eq!(bytes_of("0g"), None);
+    fn what_comes_out_otherwise_or_not_at_all_is_told_apart() {
+        let digest = |n: u8| [n; 32];
+        let record = |n: u8, suspect| Drawn {
+            task: task(n).to_string(),
+            position: u64::from(n),
+            evidence_sha256: to_hex(&digest(n)),
+            baseline: Some((BaselineId([9; 32]).to_string(), to_hex(&digest(90)))),
+            host: "there".to_owned(),
+            suspect,
+        };
+        let computed = |n: u8, host: &str| Computed {
+            digest: digest(n),
+            host: host.to_owned(),
+        };
+        let mut outcome = Outcome::default();
+        outcome.computed.insert(task(9), computed(90, "here"));
+        outcome.computed.insert(task(1), computed(1, "here"));
+        outcome.computed.insert(task(2), computed(99, "there"));
+        outcome.computed.insert(task(4), computed(98, "here"));
+        outcome.failed.insert(task(3), FailureKind::Crash);
+        let drawn: Vec<Drawn> = (1..=3).map(|n| record(n, false)).collect();
+        let drawn = [drawn, vec![record(4, true)]].concat();
+        let audit = Audit::new(0.5, 0, &drawn, &outcome);
+        assert_eq!((audit.audited, audit.suspects), (3, 1));
+        assert_eq!((audit.mismatches, audit.not_computed), (1, 1));
+        assert_eq!(audit.by_other_hosts, 1);
+        assert_eq!(audit.mismatched.len(), 2, "{:?}", audit.mismatched);
+        // 1 − 0.05^(1/3) would be the bound without any; two of three count here.
+        assert!(audit.mismatch_rate_upper95 > 0.8);
+        outcome.computed.insert(task(9), computed(91, "here"));
+        let audit = Audit::new(0.5, 0, &drawn[..1], &outcome);
+        assert!(audit.mismatched[0].contains("baseline"), "{audit:?}");
     }
 }

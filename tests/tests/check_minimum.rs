@@ -7,10 +7,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use serde_json::Value;
 use tests::processes::{coordinator, output, worker};
+use tests::python;
 
 /// Each body and each kind of loss; runs that end, and runs whose gradients are not small.
 const GRID: &str = "
@@ -32,35 +32,9 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/check_minimum.py")
 }
 
-/// A Python that has NumPy; `None`, with the reason said, if there is none and none is demanded.
+/// A Python that has NumPy.
 fn python() -> Option<PathBuf> {
-    // Tests run side by side, and one environment is enough.
-    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND.get_or_init(find_python).clone()
-}
-
-fn find_python() -> Option<PathBuf> {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("numpy-venv");
-    let python = venv.join("bin/python");
-    let works = || {
-        let run = Command::new(&python).args(["-c", "import numpy"]).output();
-        run.is_ok_and(|run| run.status.success())
-    };
-    if !works() {
-        let made = Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&venv)
-            .output();
-        let installed = Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "numpy"])
-            .output();
-        if !works() {
-            let demanded = std::env::var_os("SWEEP_REQUIRE_PYTHON").is_some_and(|v| v == "1");
-            assert!(!demanded, "no Python with NumPy: {made:?} {installed:?}");
-            return None;
-        }
-    }
-    Some(python)
+    python::with("numpy", Path::new(env!("CARGO_TARGET_TMPDIR")))
 }
 
 fn check(python: &Path, minima: &[PathBuf]) -> Output {

@@ -170,8 +170,8 @@ fn number(value: Option<Number>) -> String {
     }
 }
 
-/// Text as it is, everything else as compact JSON.
-fn plain(value: &Value) -> String {
+/// A field's value as tables write it: text as it is, everything else as compact JSON.
+pub fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => word(&Sorted(other)),

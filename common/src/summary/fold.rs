@@ -203,6 +203,12 @@ impl Fold {
         }
     }
 
+    /// What was said of a cell, and its baseline if that is known.
+    pub fn described(&self, key: CellKey) -> Option<(&CellInfo, Option<BaselineSummary>)> {
+        let info = &self.cells.get(&key.0)?.info;
+        Some((info, self.baselines.get(&info.baseline).copied()))
+    }
+
     /// Folds a baseline in; it may come before or after its runs.
     ///
     /// # Errors

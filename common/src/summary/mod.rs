@@ -111,6 +111,7 @@ mod fold;
 mod output;
 mod table;
 
+pub use csv::plain;
 pub use fold::{Added, CellInfo, CellKey, Fold, FoldError, FoundBy, RecordedRun, Rules, SweepInfo};
 pub use output::{
     BaselineSummary, CellSummary, CellVerdict, Description, JSON_SCHEMA, Number, Overall,

@@ -24,7 +24,7 @@ pub struct Number(pub f64);
 
 impl Number {
     /// The text of a number that is not finite.
-    pub(super) fn non_finite(self) -> Option<&'static str> {
+    pub fn non_finite(self) -> Option<&'static str> {
         match self.0 {
             x if x.is_nan() => Some("NaN"),
             f64::INFINITY => Some("Infinity"),

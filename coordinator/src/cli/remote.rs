@@ -48,13 +48,28 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// With a grid to name the sweep by, if there is one.
+    pub(super) fn of_grid(&self, grid: Option<&Path>) -> Result<Self, Failure> {
+        let mut place = self.clone();
+        if let Some(path) = grid {
+            let (grid, _) = super::load_grid(path).map_err(|m| (code::BAD_INPUT, m))?;
+            place.sweep = Some(crate::sweep::sweep_id(&grid));
+        }
+        Ok(place)
+    }
+
+    /// Whether a live coordinator is meant.
+    pub(super) fn is_live(&self) -> bool {
+        self.access.connect.is_some()
+    }
+
     fn address(&self) -> Result<Address, Failure> {
         let text = self.store.as_deref().unwrap_or("./sweeps");
         text.parse()
             .map_err(|e| (code::BAD_INPUT, format!("--store: {e}")))
     }
 
-    async fn client(&self) -> Option<Result<Client, Failure>> {
+    pub(super) async fn client(&self) -> Option<Result<Client, Failure>> {
         let url = self.access.connect.as_ref()?;
         Some(client::connect(url, &self.access).await)
     }
@@ -87,7 +102,7 @@ impl Place {
         }
     }
 
-    async fn remote_number(&self, client: &mut Client) -> Result<u32, Failure> {
+    pub(super) async fn remote_number(&self, client: &mut Client) -> Result<u32, Failure> {
         let reply = client.list(wire::ListRequest {}).await;
         let sweeps = reply.map_err(|s| failure(&s))?.into_inner().sweeps;
         let all: Vec<_> = (sweeps.into_iter())
@@ -96,7 +111,7 @@ impl Place {
         self.choose(&all)
     }
 
-    async fn kept(&self) -> Result<(AnyStore, StoredSweep), Failure> {
+    pub(super) async fn kept(&self) -> Result<(AnyStore, StoredSweep), Failure> {
         let store = at_rest::open_store(&self.address()?).await?;
         let sweeps = store.sweeps().await.map_err(|e| store_failure(&e))?;
         let all: Vec<_> = (sweeps.iter())
@@ -110,13 +125,13 @@ impl Place {
     }
 }
 
-async fn reopen(store: &AnyStore, stored: StoredSweep) -> Result<Kept, Failure> {
+pub(super) async fn reopen(store: &AnyStore, stored: StoredSweep) -> Result<Kept, Failure> {
     let opened = submission::reopen(store, &stored).await;
     let (grid, data) = opened.map_err(|e| (code::BAD_INPUT, e.to_string()))?;
     Ok(Kept { stored, grid, data })
 }
 
-fn finish(outcome: Result<u8, Failure>) -> u8 {
+pub(super) fn finish(outcome: Result<u8, Failure>) -> u8 {
     match outcome {
         Ok(code) => code,
         Err((code, message)) => fail(code, &message),
@@ -539,7 +554,9 @@ pub(super) fn explain(args: &ExplainArgs) -> u8 {
     }))
 }
 
-fn block_on_result<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(super) fn block_on_result<T>(
+    future: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

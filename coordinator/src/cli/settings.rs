@@ -141,6 +141,53 @@ pub(super) struct Flags {
     config: Option<PathBuf>,
 }
 
+/// Where the workers of an audit come from; each flag is that of a sweep.
+#[derive(Args, Debug, Default)]
+pub(super) struct AuditFlags {
+    /// Processes of this machine that compute; 0 for none [default: as many as cores]
+    #[arg(long, value_name = "N")]
+    local_workers: Option<String>,
+    /// Where workers of other machines connect: worker --connect ADDR [default: none do]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// File with the token that lets them join
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<String>,
+    /// Certificate (PEM) that --listen shows
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Authority (PEM) whose certificates workers must show
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
+}
+
+impl AuditFlags {
+    /// The settings of an audit with its own store in a folder.
+    pub(super) fn settings(
+        &self,
+        store: &Path,
+        insecure: bool,
+        quiet: bool,
+    ) -> Result<Settings, String> {
+        let flags = Flags {
+            local_workers: self.local_workers.clone(),
+            listen: self.listen.clone(),
+            token_file: self.token_file.clone(),
+            tls_cert: self.tls_cert.clone(),
+            tls_key: self.tls_key.clone(),
+            tls_client_ca: self.tls_client_ca.clone(),
+            insecure,
+            store: Some(store.display().to_string()),
+            progress: Some(if quiet { "none" } else { "plain" }.to_owned()),
+            ..Flags::default()
+        };
+        resolve(&flags).map(|resolved| resolved.settings)
+    }
+}
+
 /// Name and default of each setting.
 const KEYS: [(&str, &str); 16] = [
     ("listen", ""),

@@ -5,41 +5,48 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use common::grid::Grid;
+use common::pb::wire;
+use common::summary::Summary;
 use serde_json::{Value, json};
 
+use super::settings::AuditFlags;
 use super::{block_on, code, fail, load_grid, print};
-use crate::at_rest::{self, AtRest};
+use crate::at_rest::{AtRest, Kept};
+use crate::audit;
+use crate::client::{self, Access, failure};
 use crate::export;
-use crate::local;
-use crate::run::{Failure, host_name, store_failure};
-use crate::store::{Address, Store};
-use crate::sweep::{GridSweep, KeepMinima};
-use crate::verify::{self, Audit, AuditPlan, Completeness};
+use crate::run::{Failure, store_failure};
+use crate::store::{Address, Store, StoredSweep};
+use crate::sweep::{DataTable, GridSweep, KeepMinima, sweep_id};
+use crate::verify::{self, Audit, Completeness, Drawn};
 
 #[derive(Args, Debug)]
 pub(super) struct VerifyArgs {
     /// The grid
     #[arg(long, value_name = "FILE")]
     grid: PathBuf,
-    /// The store
+    /// The store of a coordinator that does not run [default: ./sweeps]
     #[arg(
         long,
         value_name = "STORE",
-        default_value = "./sweeps",
+        conflicts_with = "connect",
         env = "SWEEP_STORE",
         hide_env_values = true
     )]
-    store: Address,
+    store: Option<Address>,
+    #[command(flatten)]
+    access: Access,
     /// Share of the recorded runs that is computed again, 0 to 1; runs of a broken link always are
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     audit: f64,
     /// Seed of the draw
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Processes that compute at a time [default: as many as cores]
-    #[arg(long, value_name = "N")]
-    processes: Option<usize>,
-    /// Folder of the results: its summary is compared, and its run.json gets the certificate
+    #[command(flatten)]
+    workers: AuditFlags,
+    /// Folder of the results: its summary is compared, its run.json and its report get the
+    /// certificate
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print JSON
@@ -74,18 +81,17 @@ async fn verify(args: &VerifyArgs) -> Result<(String, bool), Failure> {
         Some(out) => Some(read_account(out).map_err(bad)?),
         None => None,
     };
-    let at_rest = AtRest::open(&args.store, &grid).await?;
     let reproducible = grid.is_reproducible();
-    let tasks = grid.len();
-    let searches = grid.search().is_some();
-    let mut workload = GridSweep::new(grid, data, KeepMinima::None);
-    if searches {
-        // What the search decided follows from the results: its tasks are planned ones, too.
-        at_rest::replay(&at_rest.store, &at_rest.stored, &mut workload).await?;
-    }
-    let (mut completeness, records) = verify::completeness(&at_rest, &mut workload)
-        .await
-        .map_err(|e| store_failure(&e))?;
+    let checked = match &args.access.connect {
+        Some(url) => live(url, args, Arc::clone(&grid), data).await?,
+        None => at_rest(args, Arc::clone(&grid), data).await?,
+    };
+    let Checked {
+        mut completeness,
+        drawn,
+        sweep,
+        page,
+    } = checked;
     if let Some(out) = &args.out {
         let stated = stated_results(out).map_err(bad)?;
         if stated != completeness.results_sha256 {
@@ -95,26 +101,22 @@ async fn verify(args: &VerifyArgs) -> Result<(String, bool), Failure> {
             ));
         }
     }
-    let how = AuditPlan {
-        share: args.audit,
-        seed: args.seed,
-        grid: args.grid.clone(),
-        tasks,
-        program: local::program().map_err(bad)?,
-        processes: args
-            .processes
-            .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-            .unwrap_or(1),
-        host: host_name(),
-    };
     let audit = if reproducible {
-        let audit = verify::audit(&records, &how).await;
-        Some(audit.map_err(|message| (code::INTERNAL, message))?)
+        let folder = tempfile::tempdir();
+        let folder =
+            folder.map_err(|e| (code::INTERNAL, format!("no folder for the audit: {e}")))?;
+        let settings = args
+            .workers
+            .settings(folder.path(), args.access.insecure, args.json);
+        let settings = settings.map_err(bad)?;
+        let positions = drawn.iter().map(|record| record.position).collect();
+        let outcome = audit::compute(&settings, sweep, positions).await?;
+        Some(Audit::new(args.audit, args.seed, &drawn, &outcome))
     } else {
         None
     };
-    at_rest.store.close().await.map_err(|e| store_failure(&e))?;
-    let good = completeness.holds() && audit.as_ref().is_none_or(|a| a.mismatched.is_empty());
+    let good = completeness.holds()
+        && (audit.as_ref()).is_none_or(|a| a.mismatched.is_empty() && a.not_computed == 0);
     let certificate = json!({
         "schema": "verification/1",
         "holds": good,
@@ -122,9 +124,14 @@ async fn verify(args: &VerifyArgs) -> Result<(String, bool), Failure> {
         "audit": audit,
     });
     if let (Some(out), Some(mut account)) = (&args.out, account) {
+        let failed = |e: export::ExportError| (code::INTERNAL, e.to_string());
         account["verification"] = certificate.clone();
         export::write(&out.join("run.json"), format!("{account:#}\n").as_bytes())
-            .map_err(|e| (code::INTERNAL, e.to_string()))?;
+            .map_err(failed)?;
+        if let Some((stored, summary)) = page {
+            let report = out.join("report.html");
+            export::write_report(&report, &stored, &summary, &account).map_err(failed)?;
+        }
     }
     let text = if args.json {
         format!("{certificate:#}\n")
@@ -132,6 +139,81 @@ async fn verify(args: &VerifyArgs) -> Result<(String, bool), Failure> {
         render(&completeness, audit.as_ref(), good)
     };
     Ok((text, good))
+}
+
+/// What was found without computing anything.
+struct Checked {
+    completeness: Completeness,
+    drawn: Vec<Drawn>,
+    /// What the audit takes its tasks from.
+    sweep: GridSweep,
+    /// What the report is written anew from.
+    page: Option<(StoredSweep, Summary)>,
+}
+
+/// In a store that no coordinator has.
+async fn at_rest(args: &VerifyArgs, grid: Arc<Grid>, data: DataTable) -> Result<Checked, Failure> {
+    let address = match &args.store {
+        Some(address) => address.clone(),
+        None => Address::Directory("./sweeps".into()),
+    };
+    let AtRest { store, stored } = AtRest::open(&address, &grid).await?;
+    let kept = Kept {
+        stored: stored.clone(),
+        grid,
+        data,
+    };
+    let (completeness, records, sweep) = verify::of_kept(&store, kept, false).await?;
+    store.close().await.map_err(|e| store_failure(&e))?;
+    Ok(Checked {
+        page: Some((stored, sweep.summary(completeness.duplicates))),
+        drawn: records.draw(args.audit, args.seed, u64::MAX),
+        completeness,
+        sweep,
+    })
+}
+
+/// In the store of a live coordinator, which does the reading.
+async fn live(
+    url: &str,
+    args: &VerifyArgs,
+    grid: Arc<Grid>,
+    data: DataTable,
+) -> Result<Checked, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Reply {
+        completeness: Completeness,
+        drawn: Vec<Drawn>,
+    }
+    let mut client = client::connect(url, &args.access).await?;
+    let reply = client.list(wire::ListRequest {}).await;
+    let sweeps = reply.map_err(|s| failure(&s))?.into_inner().sweeps;
+    let id = sweep_id(&grid);
+    let Some(own) = sweeps.into_iter().find(|s| s.id == id) else {
+        let message = format!("the coordinator at {url} has no sweep of this grid");
+        return Err((code::BAD_INPUT, message));
+    };
+    let request = wire::VerifyRequest {
+        sweep: own.sweep,
+        share: args.audit,
+        seed: args.seed,
+    };
+    let reply = client.verify(request).await.map_err(|s| failure(&s))?;
+    let reply: Reply = serde_json::from_slice(&reply.into_inner().json)
+        .map_err(|e| (code::INTERNAL, format!("the answer cannot be read: {e}")))?;
+    if let Some(wrong) = reply.drawn.iter().find(|d| d.position >= grid.len()) {
+        let message = format!(
+            "the coordinator names a task {} that no grid has",
+            wrong.position
+        );
+        return Err((code::INTERNAL, message));
+    }
+    Ok(Checked {
+        completeness: reply.completeness,
+        drawn: reply.drawn,
+        sweep: GridSweep::new(grid, data, KeepMinima::None),
+        page: None,
+    })
 }
 
 fn read(path: &Path) -> Result<Value, String> {
@@ -184,9 +266,15 @@ fn render(c: &Completeness, audit: Option<&Audit>, good: bool) -> String {
         Some(a) if a.audited + a.suspects > 0 => {
             let _ = writeln!(
                 text,
-                "audit: {} runs computed again ({} had come from other hosts), {} with other bits; \
-                 rate at most {:.4} with 95 % confidence; {} more under suspicion",
-                a.audited, a.from_other_hosts, a.mismatches, a.mismatch_rate_upper95, a.suspects
+                "audit: {} runs computed again by other workers ({} on another host than before), {} \
+                 with other bits, {} not computed; rate at most {:.4} with 95 % confidence; {} more \
+                 under suspicion",
+                a.audited,
+                a.by_other_hosts,
+                a.mismatches,
+                a.not_computed,
+                a.mismatch_rate_upper95,
+                a.suspects
             );
         }
         Some(_) => text.push_str("audit: none (--audit SHARE computes a share again)\n"),

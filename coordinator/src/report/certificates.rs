@@ -171,8 +171,9 @@ fn row(
 fn commands(page: &mut Html, runs: &[(String, Found<'_>)], provenance: &Provenance<'_>) {
     page.paragraph(
         "note",
-        "In the folder of this report. The first command computes the run once more, the second \
-         checks the claim of the stored point.",
+        "In the folder of this report: worker run computes the run once more, from the file of the \
+         minimum or from the grid (below, under provenance); worker verify checks the claim of the \
+         stored point.",
     );
     page.raw("<dl class=\"commands\">\n");
     for (title, (_, run)) in runs {
@@ -184,9 +185,12 @@ fn commands(page: &mut Html, runs: &[(String, Found<'_>)], provenance: &Provenan
                  worker verify minima/{task}.npz</pre>"
             ));
         } else {
+            let id = task.to_string();
             page.raw(&format!(
-                "task <code>{task}</code>: its parameters are not in <code>minima/</code>, which \
-                 holds the minima that the sweep was told to keep."
+                "<pre>worker run --grid grid.yaml --task {}</pre> Task <code>{task}</code>; its \
+                 parameters are not in <code>minima/</code>, which holds the minima that the sweep \
+                 was told to keep.",
+                &id[..16]
             ));
         }
         page.raw("</dd>\n");

@@ -9,26 +9,26 @@ use super::scale::{self, Step};
 use super::{View, label};
 
 /// Small multiples that are shown at once.
-const PANELS: usize = 12;
+pub(super) const PANELS: usize = 12;
 /// Rows of a list of cells that is shown at once.
 const ROWS: usize = 60;
 /// Height of a cell, pixels.
-const HEIGHT: usize = 34;
+const HEIGHT: usize = 28;
 
 /// The two axes and what lies where.
-struct Layout {
-    row_field: String,
-    column_field: String,
-    rows: Vec<String>,
-    columns: Vec<String>,
-    panels: Vec<Panel>,
+pub(super) struct Layout {
+    pub(super) row_field: String,
+    pub(super) column_field: String,
+    pub(super) rows: Vec<String>,
+    pub(super) columns: Vec<String>,
+    pub(super) panels: Vec<Panel>,
 }
 
 /// Cells that differ in the two axes alone.
-struct Panel {
-    title: String,
+pub(super) struct Panel {
+    pub(super) title: String,
     /// Row, column, index of the cell.
-    cells: Vec<(usize, usize, usize)>,
+    pub(super) cells: Vec<(usize, usize, usize)>,
 }
 
 /// What is drawn for a cell.
@@ -92,7 +92,7 @@ fn share(cell: &CellSummary) -> Mark {
 
 /// The axes: depth and activation where both vary, else the two with most values. Where no two
 /// cells differ in these alone, as in zipped axes, the cells are one under the other.
-fn layout(view: &View<'_>) -> Layout {
+pub(super) fn layout(view: &View<'_>) -> Layout {
     let cells = &view.summary.cells;
     let values = |name: &str| distinct(cells.iter().map(|c| View::field(c, name)));
     let has = |name: &str| view.fields.iter().any(|f| f == name);
@@ -231,7 +231,7 @@ fn panels(
 
 /// Width that a text needs, pixels.
 fn width(text: &str) -> usize {
-    text.chars().count() * 7 + 14
+    text.chars().count() * 7 + 12
 }
 
 /// Longest text of a head.
@@ -259,10 +259,11 @@ fn draw(
     };
     let rows = used(|c| c.0, layout.rows.len());
     let columns = used(|c| c.1, layout.columns.len());
-    let corner = if layout.row_field.is_empty() || layout.column_field.is_empty() {
-        layout.column_field.clone()
+    let both = !layout.row_field.is_empty() && !layout.column_field.is_empty();
+    let corner = if both {
+        format!("{} ↓", layout.row_field)
     } else {
-        format!("{} ↓  {} →", layout.row_field, layout.column_field)
+        layout.column_field.clone()
     };
     let heads = rows.iter().map(|r| shortened(&layout.rows[*r]));
     let left = heads
@@ -271,13 +272,21 @@ fn draw(
         .max()
         .unwrap_or(0)
         .max(width(&corner));
+    let texts = panel
+        .cells
+        .iter()
+        .map(|c| mark(&view.summary.cells[c.2]).text);
     let wide = columns
         .iter()
-        .map(|c| width(&shortened(&layout.columns[*c])))
+        .map(|c| shortened(&layout.columns[*c]))
+        .chain(texts)
+        .map(|text| width(&text))
         .max()
         .unwrap_or(0)
-        .max(84);
-    let top = if corner.is_empty() { 4 } else { 26 };
+        .max(56);
+    // Names of the fields, then the values of the columns.
+    let line = if both { 35 } else { 17 };
+    let top = if corner.is_empty() { 4 } else { line + 8 };
     let (all, high) = (
         left + wide * columns.len() + 2,
         top + HEIGHT * rows.len() + 2,
@@ -296,19 +305,27 @@ fn draw(
     // Writing to a string cannot fail.
     let _ = writeln!(
         svg,
-        "<text class=\"axis\" x=\"4\" y=\"17\">{}</text>",
+        "<text class=\"axis\" x=\"4\" y=\"{line}\">{}</text>",
         escape(&corner)
     );
+    if both {
+        let _ = writeln!(
+            svg,
+            "<text class=\"axis\" x=\"{}\" y=\"15\">{} →</text>",
+            left + 4,
+            escape(&layout.column_field)
+        );
+    }
     for (i, column) in columns.iter().enumerate() {
         let x = left + wide * i + wide / 2;
         let text = escape(&shortened(&layout.columns[*column]));
         let _ = writeln!(
             svg,
-            "<text class=\"middle\" x=\"{x}\" y=\"17\">{text}</text>"
+            "<text class=\"middle\" x=\"{x}\" y=\"{line}\">{text}</text>"
         );
     }
     for (i, head) in heads.enumerate() {
-        let y = top + HEIGHT * i + HEIGHT / 2 + 5;
+        let y = top + HEIGHT * i + HEIGHT / 2 + 4;
         let _ = writeln!(svg, "<text x=\"4\" y=\"{y}\">{}</text>", escape(&head));
     }
     for (row, column, index) in &panel.cells {
@@ -355,7 +372,7 @@ fn square(
         wide - 2,
         HEIGHT - 2,
         x + wide / 2,
-        y + HEIGHT / 2 + 5,
+        y + HEIGHT / 2 + 4,
         escape(&mark.text),
     )
 }

@@ -4,6 +4,7 @@
 //! what `summary.json` holds and adds nothing to it but the provenance.
 
 mod certificates;
+mod curves;
 mod heat;
 mod html;
 mod scale;
@@ -12,8 +13,8 @@ mod strip;
 
 use common::ids::TaskId;
 use common::summary::{CellSummary, Summary};
+use serde_json::Value;
 
-use crate::export::Account;
 use crate::table::{shown, varying};
 use html::{Html, escape};
 
@@ -24,8 +25,8 @@ pub struct Provenance<'a> {
     pub grid: &'a str,
     /// When the sweep was created, milliseconds since 1970.
     pub created_at: u64,
-    /// How it was computed; `None` where only the store is known.
-    pub account: Option<&'a Account>,
+    /// run.json: how it was computed.
+    pub run: &'a Value,
     /// Whether the parameters of a task lie in `minima/`.
     pub kept: &'a dyn Fn(&TaskId) -> bool,
 }
@@ -51,6 +52,7 @@ pub fn render(summary: &Summary, provenance: &Provenance<'_>) -> String {
     sections::verdict(&mut page, &view);
     sections::coverage(&mut page, &view);
     heat::section(&mut page, &view);
+    curves::section(&mut page, &view);
     strip::section(&mut page, &view);
     sections::cells(&mut page, &view);
     certificates::section(&mut page, &view, provenance);
@@ -112,7 +114,7 @@ fn label(cell: &CellSummary, fields: &[String]) -> String {
         .iter()
         .filter_map(|name| {
             let (_, value) = cell.cell.0.iter().find(|(field, _)| field == name)?;
-            Some(if value.is_string() {
+            Some(if value.is_string() || name == "data" {
                 shown(value)
             } else {
                 format!("{name} {}", shown(value))

@@ -1,9 +1,13 @@
 //! The parts of the page in words and tables.
 
-use common::summary::{CellSummary, CellVerdict, Summary, Verdict};
+use std::collections::BTreeMap;
+
+use common::summary::{CellSummary, CellVerdict, RunSummary, Summary, Verdict};
+use serde_json::Value;
 
 use super::html::{Html, count, escape, name, number, optional, signed};
 use super::{Provenance, View};
+use crate::when::utc_for_people;
 
 /// What follows, in one sentence, and what such a sweep can show.
 pub(super) fn verdict(page: &mut Html, view: &View<'_>) {
@@ -21,6 +25,14 @@ pub(super) fn verdict(page: &mut Html, view: &View<'_>) {
     ));
     page.paragraph(
         "lead",
+        "Each run trains a residual network f(x) = W(φ(x) + V z(x; u)) from a random start to a \
+         point that is certified as a local minimum, and sets its objective beside the baseline: \
+         the best classical linear model R·φ(x), solved to proved optimality. Kawaguchi and \
+         Bengio (2018) prove that no local minimum of such a network lies above that baseline, \
+         whatever the depth and the activation.",
+    );
+    page.paragraph(
+        "lead",
         "Inside its assumptions the theorem is proved: a violation there would mean a bug or a \
          tolerance too loose, and finding none adds no proof. What the sweep measures is which \
          certified minima training reaches from these starts, and how far they and the unfinished \
@@ -28,9 +40,11 @@ pub(super) fn verdict(page: &mut Html, view: &View<'_>) {
          the others always stand beside them.",
     );
     if summary.sweep.partial {
+        let missing = summary.totals.missing;
+        let verb = if missing == 1 { "is" } else { "are" };
         let text = format!(
-            "Partial: {} of the sweep still missing.",
-            are(summary.totals.missing, "task")
+            "Partial: {} of the sweep {verb} missing.",
+            count(missing, "task")
         );
         page.paragraph("warning", &text);
     }
@@ -48,11 +62,6 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |c| {
         c.to_uppercase().chain(chars).collect::<String>() + "."
     })
-}
-
-fn are(n: u64, what: &str) -> String {
-    let verb = if n == 1 { "is" } else { "are" };
-    format!("{} {verb}", count(n, what))
 }
 
 fn sentence(summary: &Summary) -> String {
@@ -163,115 +172,129 @@ pub(super) fn coverage(page: &mut Html, view: &View<'_>) {
     page.end();
 }
 
+/// A column of the table of cells: its head, its text, whether it is a number.
+type CellColumn = (&'static str, fn(&CellSummary) -> String, bool);
+
+/// What a reader compares.
+const CELLS: [CellColumn; 14] = [
+    ("verdict", |c| name(&c.verdict), false),
+    ("runs", |c| c.runs.to_string(), true),
+    ("certified", |c| c.verdicts.certified().to_string(), true),
+    ("uncertified", |c| by_verdict(&c.verdicts), false),
+    ("at baseline", |c| or_dash(c.at_baseline), true),
+    ("trivial", |c| c.trivial.to_string(), true),
+    ("failed", |c| c.failed.to_string(), true),
+    ("baseline", |c| optional(c.baseline.map(|b| b.value)), true),
+    ("worst", |c| value(&c.worst), true),
+    ("excess", excess, true),
+    ("worst not trivial", |c| value(&c.worst_nontrivial), true),
+    ("worst uncertified", uncertified, false),
+    ("best", |c| value(&c.best), true),
+    (
+        "median improvement",
+        |c| optional(c.median_improvement),
+        true,
+    ),
+];
+
+/// The rest of what the summary says.
+const DETAILS: [CellColumn; 12] = [
+    (
+        "lower bound",
+        |c| optional(c.baseline.map(|b| b.lower_bound)),
+        true,
+    ),
+    (
+        "status",
+        |c| or_dash(c.baseline.map(|b| name(&b.status))),
+        false,
+    ),
+    ("min", |c| optional(c.values.map(|v| v.min)), true),
+    ("q25", |c| optional(c.values.map(|v| v.q25)), true),
+    ("median", |c| optional(c.values.map(|v| v.median)), true),
+    ("q75", |c| optional(c.values.map(|v| v.q75)), true),
+    ("max", |c| optional(c.values.map(|v| v.max)), true),
+    ("cancelled", |c| c.cancelled.to_string(), true),
+    ("search: certified / runs", searched, true),
+    ("by start: certified / runs, bounds", starts, false),
+    (
+        "assumptions broken",
+        |c| listed(&c.assumptions_broken),
+        false,
+    ),
+    ("notes", |c| listed(&c.notes), false),
+];
+
+fn or_dash(text: Option<impl ToString>) -> String {
+    text.map_or_else(|| "–".to_owned(), |text| text.to_string())
+}
+
+fn value(run: &Option<RunSummary>) -> String {
+    or_dash(run.as_ref().map(|r| number(r.value.0)))
+}
+
+fn excess(cell: &CellSummary) -> String {
+    let excess = cell.worst.as_ref().and_then(|w| w.excess);
+    or_dash(excess.map(|e| signed(e.0)))
+}
+
+fn uncertified(cell: &CellSummary) -> String {
+    let run = cell.worst_uncertified.as_ref();
+    or_dash(run.map(|r| format!("{} ({})", number(r.value.0), name(&r.verdict))))
+}
+
+fn searched(cell: &CellSummary) -> String {
+    let shown =
+        |s: common::summary::SearchSummary| format!("{} / {}", s.verdicts.certified(), s.runs);
+    or_dash(cell.search.map(shown))
+}
+
 /// Every cell with all that the summary says of it.
 pub(super) fn cells(page: &mut Html, view: &View<'_>) {
     page.section("cells", "All cells");
+    table(page, view, &CELLS);
+    constant_fields(page, view);
+    page.raw("<details><summary>Quantiles, bounds by start, assumptions, notes</summary>\n");
+    page.paragraph(
+        "note",
+        "Bounds by start: with 95 % confidence, the probability that a fresh run of the start that \
+         certifies lies above the baseline is at most the first number, and at most the second if \
+         every uncertified run counts as one that does.",
+    );
+    table(page, view, &DETAILS);
+    page.raw("</details>\n");
+    page.end();
+}
+
+fn table(page: &mut Html, view: &View<'_>, columns: &[CellColumn]) {
     page.raw("<div class=\"scroll\"><table class=\"cells\">\n");
     let mut heads: Vec<&str> = view.fields.iter().map(String::as_str).collect();
     if heads.is_empty() {
         heads.push("cell");
     }
-    heads.extend([
-        "verdict",
-        "runs",
-        "certified",
-        "uncertified",
-        "at baseline",
-        "trivial",
-        "failed",
-        "cancelled",
-        "search",
-        "baseline",
-        "lower bound",
-        "status",
-        "worst",
-        "excess",
-        "worst not trivial",
-        "worst uncertified",
-        "best",
-        "min",
-        "q25",
-        "median",
-        "q75",
-        "max",
-        "median improvement",
-        "by start: certified / runs, bounds",
-        "assumptions broken",
-        "notes",
-    ]);
+    heads.extend(columns.iter().map(|(head, ..)| *head));
     page.heads(&heads);
     page.raw("<tbody>\n");
     for cell in &view.summary.cells {
-        row(page, view, cell);
+        page.raw("<tr>");
+        if view.fields.is_empty() {
+            page.raw("<th scope=\"row\">the only cell</th>");
+        }
+        for field in &view.fields {
+            let text = escape(&View::field(cell, field));
+            page.raw(&format!("<th scope=\"row\">{text}</th>"));
+        }
+        for (head, text, is_number) in columns {
+            let class = match (*head, is_number) {
+                ("verdict", _) => format!(" class=\"verdict {}\"", cell.verdict.name()),
+                (_, true) => " class=\"n\"".to_owned(),
+                (_, false) => String::new(),
+            };
+            page.raw(&format!("<td{class}>{}</td>", escape(&text(cell))));
+        }
+        page.raw("</tr>\n");
     }
     page.raw("</tbody></table></div>\n");
-    constant_fields(page, view);
-    page.end();
-}
-
-fn row(page: &mut Html, view: &View<'_>, cell: &CellSummary) {
-    page.raw("<tr>");
-    if view.fields.is_empty() {
-        page.raw("<th scope=\"row\">the only cell</th>");
-    }
-    for field in &view.fields {
-        let text = escape(&View::field(cell, field));
-        page.raw(&format!("<th scope=\"row\">{text}</th>"));
-    }
-    let excess = cell.worst.as_ref().and_then(|w| w.excess);
-    let value = |run: &Option<common::summary::RunSummary>| {
-        run.as_ref()
-            .map_or_else(|| "–".to_owned(), |r| number(r.value.0))
-    };
-    let quantile = |pick: fn(&common::summary::Quantiles) -> common::summary::Number| {
-        optional(cell.values.as_ref().map(pick))
-    };
-    let uncertified = cell.worst_uncertified.as_ref().map_or_else(
-        || "–".to_owned(),
-        |r| format!("{} ({})", number(r.value.0), name(&r.verdict)),
-    );
-    let texts = [
-        name(&cell.verdict),
-        cell.runs.to_string(),
-        cell.verdicts.certified().to_string(),
-        by_verdict(&cell.verdicts),
-        cell.at_baseline
-            .map_or_else(|| "–".to_owned(), |n| n.to_string()),
-        cell.trivial.to_string(),
-        cell.failed.to_string(),
-        cell.cancelled.to_string(),
-        cell.search.map_or_else(
-            || "–".to_owned(),
-            |s| format!("{} certified / {}", s.verdicts.certified(), s.runs),
-        ),
-        optional(cell.baseline.map(|b| b.value)),
-        optional(cell.baseline.map(|b| b.lower_bound)),
-        cell.baseline
-            .map_or_else(|| "–".to_owned(), |b| name(&b.status)),
-        value(&cell.worst),
-        excess.map_or_else(|| "–".to_owned(), |e| signed(e.0)),
-        value(&cell.worst_nontrivial),
-        uncertified,
-        value(&cell.best),
-        quantile(|v| v.min),
-        quantile(|v| v.q25),
-        quantile(|v| v.median),
-        quantile(|v| v.q75),
-        quantile(|v| v.max),
-        optional(cell.median_improvement),
-        starts(cell),
-        listed(&cell.assumptions_broken),
-        listed(&cell.notes),
-    ];
-    for (i, text) in texts.iter().enumerate() {
-        let class = match i {
-            0 => format!(" class=\"verdict {}\"", cell.verdict.name()),
-            1..=2 | 4..=10 | 12..=14 | 16..=22 => " class=\"n\"".to_owned(),
-            _ => String::new(),
-        };
-        page.raw(&format!("<td{class}>{}</td>", escape(text)));
-    }
-    page.raw("</tr>\n");
 }
 
 /// `1 saddle, 2 kink`.
@@ -327,6 +350,7 @@ fn constant_fields(page: &mut Html, view: &View<'_>) {
 /// Where the numbers come from.
 pub(super) fn provenance(page: &mut Html, view: &View<'_>, provenance: &Provenance<'_>) {
     let sweep = &view.summary.sweep;
+    let run = provenance.run;
     page.section("provenance", "Provenance");
     page.raw("<div class=\"scroll\"><table class=\"facts\"><tbody>\n");
     let mut fact = |what: &str, text: &str| {
@@ -344,45 +368,157 @@ pub(super) fn provenance(page: &mut Html, view: &View<'_>, provenance: &Provenan
         "numerics version",
         &common::canon::NUMERICS_VERSION.to_string(),
     );
-    fact("program version", env!("CARGO_PKG_VERSION"));
+    fact("program version", text_of(&run["program_version"]));
+    fact("commit", run["commit"].as_str().unwrap_or("not known"));
     fact("summary format", view.summary.schema);
-    fact("sweep created", &utc(provenance.created_at));
-    match provenance.account {
-        Some(account) => {
-            fact("host of the coordinator", &account.host);
-            fact("its last life", &format!("{:.1} s", account.seconds));
-            fact("command", &account.command.join(" "));
-            fact(
-                "came to its end",
-                if account.finished { "yes" } else { "no" },
-            );
-        }
-        None => fact(
-            "host and duration",
-            "not in the store; run.json of the sweep has them",
-        ),
+    fact("sweep created", &utc_for_people(provenance.created_at));
+    if let (Some(first), Some(last)) = (
+        run["first_recorded_at_ms"].as_u64(),
+        run["last_recorded_at_ms"].as_u64(),
+    ) {
+        fact("first result", &utc_for_people(first));
+        fact("last result", &utc_for_people(last));
     }
-    page.raw("</tbody></table></div>\n<details><summary>The grid</summary>\n<pre>");
+    let account = &run["coordinator"];
+    if account.is_object() {
+        fact("host of the coordinator", text_of(&account["host"]));
+        let seconds = account["seconds"].as_f64().unwrap_or(0.0);
+        fact("its last life", &format!("{seconds:.1} s"));
+        let command = account["command"].as_array().into_iter().flatten();
+        let command: Vec<&str> = command.map(text_of).collect();
+        fact("command", &command.join(" "));
+        let end = account["finished"].as_bool() == Some(true);
+        fact("came to its end", if end { "yes" } else { "no" });
+    }
+    page.raw("</tbody></table></div>\n");
+    computers(page, run);
+    verification(page, &run["verification"]);
+    page.raw("<h3>To reproduce any run</h3>\n");
+    page.paragraph(
+        "note",
+        "With the grid below as grid.yaml, and the files that it names beside it; TASK is the \
+         identity of the run, as in runs.parquet, or its first digits. The numbers come out to the \
+         last bit.",
+    );
+    page.raw(
+        "<pre>worker run --grid grid.yaml --task TASK</pre>\n\
+         <details><summary>The grid</summary>\n<pre>",
+    );
     page.raw(&escape(provenance.grid));
     page.raw("</pre></details>\n");
     page.end();
 }
 
-/// A time as `2026-01-31 12:00:00 UTC`.
-fn utc(milliseconds: u64) -> String {
-    let seconds = milliseconds / 1000;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that a leap day is the last (Hinnant, days_from_civil).
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+fn text_of(value: &Value) -> &str {
+    value.as_str().unwrap_or("–")
+}
+
+/// Workers of one host and version.
+#[derive(Default)]
+struct Host {
+    workers: u64,
+    results: u64,
+    cpu_seconds: f64,
+    peak_memory: u64,
+}
+
+/// Who computed it, by host and version.
+fn computers(page: &mut Html, run: &Value) {
+    let mut hosts: BTreeMap<(&str, &str), Host> = BTreeMap::new();
+    let workers = run["workers"].as_object();
+    for worker in workers.into_iter().flat_map(|all| all.values()) {
+        let key = (
+            text_of(&worker["host"]),
+            text_of(&worker["program_version"]),
+        );
+        let host = hosts.entry(key).or_default();
+        host.workers += 1;
+        host.results += worker["results"].as_u64().unwrap_or(0);
+        host.cpu_seconds += worker["cpu_seconds"].as_f64().unwrap_or(0.0);
+        let memory = worker["peak_memory"].as_u64().unwrap_or(0);
+        host.peak_memory = host.peak_memory.max(memory);
+    }
+    if hosts.is_empty() {
+        return;
+    }
+    page.raw("<h3>Computed by</h3>\n<div class=\"scroll\"><table>\n");
+    page.heads(&[
+        "host",
+        "program version",
+        "workers",
+        "results, baselines included",
+        "CPU time",
+        "largest memory of a process",
+    ]);
+    page.raw("<tbody>\n");
+    for ((name, version), host) in hosts {
+        page.raw(&format!(
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{} MiB</td></tr>\n",
+            escape(name),
+            escape(version),
+            host.workers,
+            host.results,
+            duration(host.cpu_seconds),
+            host.peak_memory >> 20,
+        ));
+    }
+    page.raw("</tbody></table></div>\n");
+}
+
+/// `3.2 s`, `14.0 min`, `5.1 h`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.1} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// What `coordinator verify` found, if it was asked.
+fn verification(page: &mut Html, found: &Value) {
+    page.raw("<h3>Verified</h3>\n");
+    if !found.is_object() {
+        page.paragraph(
+            "note",
+            "Not yet: coordinator verify --audit 0.05, with the folder of this report as --out, \
+             recomputes the chain of results and a share of the runs, and writes here what it finds.",
+        );
+        return;
+    }
+    let (complete, audit) = (&found["completeness"], &found["audit"]);
+    let n = |of: &Value, key: &str| of[key].as_u64().unwrap_or(0);
+    let holds = found["holds"].as_bool() == Some(true);
+    let mut text = format!(
+        "{} {} planned = {} recorded once + {} failed + {} cancelled + {} missing; {} over {} \
+         recomputed.",
+        if holds {
+            "The certificate of completeness holds:"
+        } else {
+            "The certificate of completeness does NOT hold:"
+        },
+        n(complete, "planned"),
+        n(complete, "recorded"),
+        n(complete, "failed"),
+        n(complete, "cancelled"),
+        n(complete, "missing"),
+        count(n(complete, "links"), "link"),
+        count(n(complete, "records"), "record"),
+    );
+    if n(audit, "audited") > 0 {
+        let bound = audit["mismatch_rate_upper95"].as_f64().unwrap_or(1.0);
+        text.push_str(&format!(
+            " Audit: {} computed again by other workers, {} on another host than the one that recorded \
+             it, {} with other bits; the rate of mismatches is at most {} with 95 % confidence.",
+            count(n(audit, "audited"), "run"),
+            n(audit, "by_other_hosts"),
+            n(audit, "mismatches"),
+            number(bound),
+        ));
+    } else {
+        text.push_str(" No run was computed again.");
+    }
+    page.paragraph(if holds { "note" } else { "warning" }, &text);
 }
 
 /// Words of the page.

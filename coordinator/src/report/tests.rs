@@ -76,7 +76,7 @@ fn page(summary: &Summary) -> String {
         &Provenance {
             grid: "name: <b>text</b>",
             created_at: 951_827_696_000,
-            account: None,
+            run: &json!({"program_version": "0.1.0", "commit": "0123456789ab"}),
             kept: &|task| task.0[0] == 0,
         },
     )
@@ -119,6 +119,79 @@ fn a_sweep_that_holds_says_so_and_names_every_cell() {
     }
     assert!(page.contains("−1.0e-2"), "the worst excess: {page}");
     assert!(page.contains("2000-02-29 12:34:56 UTC"), "{page}");
+    assert!(page.contains("0123456789ab"), "the commit: {page}");
+}
+
+#[test]
+fn an_axis_of_numbers_gives_curves_that_break_where_nothing_is_certified() {
+    let mut cells = crossed();
+    for activation in ["tanh", "relu"] {
+        let fields = vec![("depth", json!(4)), ("activation", json!(activation))];
+        cells.push((fields, certified([0.1, 0.11, 0.12, 0.13, 0.14])));
+    }
+    cells[2].1 = vec![(Outcome::Saddle, 0.7)];
+    let page = page(&summary("s", &cells));
+    let curves = page.split("id=\"curves\"").nth(1).unwrap();
+    let curves = curves.split("</section>").next().unwrap();
+    assert!(curves.starts_with(">Minima along depth</h2>"), "{curves}");
+    let line = |curve: &str| {
+        let own = curves.split(&format!("<g class=\"{curve}\">")).nth(1);
+        let solid = own.unwrap().split("class=\"solid\" d=\"").nth(1).unwrap();
+        solid.split('"').next().unwrap().to_owned()
+    };
+    assert_eq!(line("k0").matches('M').count(), 2, "tanh has a gap");
+    assert_eq!(line("k1").matches('L').count(), 2, "relu has none");
+    let words = "tanh 0.220000 at 1, none at 2, 0.120000 at 4";
+    assert!(curves.contains(words), "{curves}");
+}
+
+#[test]
+fn an_axis_of_words_has_no_curves() {
+    let cells = ["tanh", "relu"].map(|activation| {
+        let fields = vec![
+            ("activation", json!(activation)),
+            ("loss", json!("squared")),
+        ];
+        (fields, certified([0.2; 5]))
+    });
+    assert!(!page(&summary("s", &cells)).contains("id=\"curves\""));
+}
+
+#[test]
+fn hosts_and_what_verify_found_are_told() {
+    let worker = |host: &str| {
+        json!({
+            "host": host, "program_version": "0.1.0", "results": 7, "cpu_seconds": 90.0,
+            "peak_memory": 3 << 20,
+        })
+    };
+    let run = json!({
+        "workers": {"a": worker("north"), "b": worker("north"), "c": worker("south")},
+        "verification": {
+            "holds": true,
+            "completeness": {"planned": 20, "recorded": 20, "links": 3, "records": 21},
+            "audit": {
+                "audited": 5, "by_other_hosts": 4, "mismatches": 0, "mismatch_rate_upper95": 0.45,
+            },
+        },
+    });
+    let provenance = Provenance {
+        grid: "",
+        created_at: 0,
+        run: &run,
+        kept: &|_| false,
+    };
+    let page = render(&summary("s", &crossed()), &provenance);
+    let north = "<th scope=\"row\">north</th><td>0.1.0</td><td class=\"n\">2</td>\
+                 <td class=\"n\">14</td><td class=\"n\">3.0 min</td><td class=\"n\">3 MiB</td>";
+    for text in [
+        north,
+        "3 links over 21 records recomputed",
+        "5 runs computed again by other workers, 4 on another host",
+        "at most 0.450000 with 95 % confidence",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
 }
 
 #[test]

@@ -122,6 +122,13 @@ impl Store for AnyStore {
         either!(self, store => store.results(after, limit))
     }
 
+    fn results_of(
+        &self,
+        tasks: Vec<TaskId>,
+    ) -> impl Future<Output = Result<Vec<StoredResult>, StoreError>> + Send + 'static {
+        either!(self, store => store.results_of(tasks))
+    }
+
     fn failures(
         &self,
         sweep: SweepNumber,

@@ -129,6 +129,15 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<StoredResult>, StoreError>> + Send + 'static;
 
+    /// The results of those of these tasks that have one, in no particular order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn results_of(
+        &self,
+        tasks: Vec<TaskId>,
+    ) -> impl Future<Output = Result<Vec<StoredResult>, StoreError>> + Send + 'static;
+
     /// Failures of a sweep, by task and attempt.
     ///
     /// # Errors
@@ -152,15 +161,11 @@ pub trait Store: Send + Sync + 'static {
         std::future::pending()
     }
 
-    /// The chain as it was after each commit, in order; by default only the
-    /// last link.
+    /// The chain as it was after each commit, in order.
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn links(&self) -> impl Future<Output = Result<Vec<Chain>, StoreError>> + Send + 'static {
-        let chain = self.chain();
-        async move { Ok(vec![chain.await?]) }
-    }
+    fn links(&self) -> impl Future<Output = Result<Vec<Chain>, StoreError>> + Send + 'static;
 
     /// Finishes what was begun and gives the store up.
     ///

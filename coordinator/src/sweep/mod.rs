@@ -10,6 +10,7 @@
 
 mod data;
 mod kept;
+mod listing;
 mod search;
 
 use std::any::Any;
@@ -34,6 +35,7 @@ use sha2::{Digest, Sha256};
 pub use data::{Contents, DataTable};
 pub use kept::KeepMinima;
 use kept::Kept;
+pub use listing::{Listed, ListedCell};
 pub use search::CANDIDATES;
 use search::{CellView, SearchRun, WorstSearch};
 
@@ -226,17 +228,12 @@ impl GridSweep {
         let planned = self.grid.len() - duplicates + self.searched();
         let mut summary = self.fold.finish_of(planned);
         summary.sweep.partial |= self.is_search_stale();
-        let mut order: Vec<(Place, usize)> = self
-            .places
-            .values()
-            .enumerate()
-            .map(|(number, place)| (*place, number))
-            .collect();
-        order.sort_unstable();
+        // Both in the order of the keys, which count from 0.
         let mut cells: Vec<_> = summary.cells.into_iter().map(Some).collect();
-        summary.cells = order
-            .iter()
-            .filter_map(|(_, number)| cells.get_mut(*number).and_then(Option::take))
+        summary.cells = self
+            .cell_order()
+            .into_iter()
+            .filter_map(|key| cells.get_mut(key.0 as usize).and_then(Option::take))
             .collect();
         summary
     }

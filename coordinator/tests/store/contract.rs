@@ -324,6 +324,29 @@ fn results_tell_who_computed_them_and_come_in_pages(place: &impl Place) {
     );
     assert_eq!(first[1].attempt.0, u64::MAX - 1);
     assert_eq!(first[1].telemetry.peak_memory, 1 << 40);
+    // The same by task; those without a result are left out.
+    let mut asked = wait(store.results_of(vec![task(5), task(9), task(1)])).unwrap();
+    asked.sort_by_key(|result| result.number);
+    assert_eq!(asked, [first[1].clone(), second[1].clone()]);
+}
+
+/// A link for each commit, and the last one is the head: `verify` walks them.
+fn every_commit_of_results_leaves_a_link(place: &impl Place) {
+    let store = place.open();
+    assert!(wait(store.links()).unwrap().is_empty());
+    let mut expected = Vec::new();
+    let mut chain = Chain::default();
+    for (ticket, numbers) in [(1, 0..3), (2, 3..4), (3, 4..9)] {
+        let workers = (0..3).map(profile).filter(|_| ticket == 1);
+        let results = numbers.clone().map(|n| result(n, 0, u64::from(n)));
+        persist(&store, ticket, workers.chain(results).collect());
+        for n in numbers {
+            chain = chain.with(&task(n), &evidence(0).digest);
+        }
+        expected.push(chain);
+    }
+    assert_eq!(wait(store.links()).unwrap(), expected);
+    assert_eq!(wait(store.chain()).unwrap(), chain);
 }
 
 fn the_same_sweep_is_found_again_as_it_is(place: &impl Place) {
@@ -425,6 +448,7 @@ on_every_store!(
     a_ticket_that_nobody_waits_for_is_durable_all_the_same,
     what_the_store_held_already_is_told_record_by_record,
     results_tell_who_computed_them_and_come_in_pages,
+    every_commit_of_results_leaves_a_link,
     the_same_sweep_is_found_again_as_it_is,
     files_are_kept_by_their_hash,
 );

@@ -8,7 +8,7 @@ use super::settings::Flags;
 
 /// Computes tasks for a coordinator, or without one.
 #[derive(Debug, Parser)]
-#[command(name = "worker", version, args_conflicts_with_subcommands = true)]
+#[command(name = "worker", version = env!("SWEEP_VERSION"), args_conflicts_with_subcommands = true)]
 #[command(
     after_help = "`--help` says more, and `worker COMMAND --help` on a command.",
     after_long_help = "Examples:\n  \
@@ -89,9 +89,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE", requires = "task")]
     #[arg(required_unless_present = "minimum", conflicts_with = "minimum")]
     pub(super) grid: Option<PathBuf>,
-    /// Number of the task, from 0.
+    /// Number of the task, from 0, or first digits of its identity (at least 6).
     #[arg(long, value_name = "N", requires = "grid")]
-    pub(super) task: Option<u64>,
+    pub(super) task: Option<String>,
     /// Compute the task of this TASK.json of a folder `minima` once more: any task, also those
     /// that `search` added to a grid.
     #[arg(long, value_name = "TASK.json")]

@@ -1,25 +1,28 @@
 //! `worker run`: one task of a grid or of a recorded minimum, here and now.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use common::canon::{baseline_id, describe, task_id};
-use common::grid::Grid;
+use common::canon::{CellIdentity, StartIdentity, baseline_id, describe, task_id};
+use common::grid::{CellIndex, Grid};
 use common::ids::{TaskId, to_hex};
 use common::pb::encode_evidence;
 use common::record::{BaselineEvidence, Evidence, RunEvidence};
-use common::spec::TaskSpec;
+use common::spec::{Start, TaskSpec};
 use common::summary::{is_trivial, settle};
 use engine::task::{Cell, Threads};
 use serde_json::{Map, Value, json};
 
 use super::args::RunArgs;
+use super::grid::LoadedGrid;
 use super::{BadInput, Status, grid, json as show, minimum, print};
 use crate::files::{self, Contents};
 
 pub(super) fn main(args: &RunArgs) -> anyhow::Result<Status> {
-    let chosen = match (&args.grid, args.task, &args.minimum) {
+    let chosen = match (&args.grid, &args.task, &args.minimum) {
         (Some(grid), Some(task), _) => Chosen::of_grid(grid, task)?,
         (_, _, Some(file)) => Chosen::of_minimum(file, args.files.as_deref())?,
         _ => {
@@ -69,7 +72,7 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Status> {
     }
     let mut shown = json!({
         "task": id,
-        "position": args.task,
+        "position": chosen.position,
         "cell": describe(&spec.cell).into_iter().collect::<Map<_, _>>(),
         "seed": spec.seed,
         "start": spec.start,
@@ -92,18 +95,26 @@ struct Chosen {
     contents: Contents,
     /// The identity that a file claims for it.
     claimed: Option<TaskId>,
+    /// Where it stands in its grid.
+    position: Option<u64>,
 }
 
 impl Chosen {
-    fn of_grid(path: &Path, number: u64) -> anyhow::Result<Self> {
+    fn of_grid(path: &Path, task: &str) -> anyhow::Result<Self> {
         let loaded = grid::load(path)?;
-        let Some(task) = loaded.grid.task(number) else {
-            return Err(no_such_task(&loaded.grid, number).into());
+        // No position has so many digits, and few identities have no letter.
+        let position = match task.parse() {
+            Ok(position) if task.len() < 16 => position,
+            _ => position_of(&loaded, task)?,
+        };
+        let Some(task) = loaded.grid.task(position) else {
+            return Err(no_such_task(&loaded.grid, position).into());
         };
         Ok(Self {
             spec: task.spec,
             contents: loaded.contents,
             claimed: None,
+            position: Some(position),
         })
     }
 
@@ -116,8 +127,52 @@ impl Chosen {
             contents: minimum::contents(wanted, &folders)?,
             spec: claimed.spec,
             claimed: Some(claimed.task),
+            position: None,
         })
     }
+}
+
+/// The first task of a grid whose identity begins with these digits.
+fn position_of(loaded: &LoadedGrid, digits: &str) -> anyhow::Result<u64> {
+    let digits = digits.to_ascii_lowercase();
+    if digits.len() < 6 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let text = format!(
+            "`{digits}` is no task: give its number in the grid, or at least 6 digits of its identity"
+        );
+        return Err(BadInput(text).into());
+    }
+    let mut cells: HashMap<CellIndex, CellIdentity> = HashMap::new();
+    let mut starts: Vec<(Start, StartIdentity)> = Vec::new();
+    for task in loaded.grid.tasks(0) {
+        let spec = &task.spec;
+        let cell = match cells.entry(task.cell) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                let data = loaded.data_identity(&spec.cell)?;
+                free.insert(CellIdentity::new(&spec.cell, &data)?)
+            }
+        };
+        let known = starts.iter().position(|(start, _)| *start == spec.start);
+        let start = match known {
+            Some(known) => known,
+            None => {
+                starts.push((spec.start.clone(), StartIdentity::new(&spec.start)?));
+                starts.len() - 1
+            }
+        };
+        let id = cell.task(&starts[start].1, spec.seed);
+        if id.to_string().starts_with(&digits) {
+            return Ok(task.position);
+        }
+    }
+    let mut text = format!("no task of the grid has an identity that begins with {digits}");
+    if loaded.grid.search().is_some() {
+        text.push_str(
+            "; tasks of its search are not in the grid: worker run --minimum TASK.json computes \
+             one that `minima` has",
+        );
+    }
+    Err(BadInput(text).into())
 }
 
 /// Numbers beyond the grid's are the search's, which only a coordinator with the results of all

@@ -33,7 +33,7 @@ pub(crate) use telemetry::resident;
 use telemetry::{Meter, Peak};
 
 /// The build that worker and slot must share.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = env!("SWEEP_VERSION");
 
 /// Settings of a slot.
 #[derive(Clone, Debug)]

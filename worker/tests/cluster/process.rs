@@ -164,7 +164,7 @@ impl Slot {
         let Some(slot_response::Kind::Ready(ready)) = slot.next() else {
             panic!("a slot says first that it is ready")
         };
-        assert_eq!(ready.program_version, env!("CARGO_PKG_VERSION"));
+        assert_eq!(ready.program_version, env!("SWEEP_VERSION"));
         slot
     }
 

@@ -226,11 +226,22 @@ impl Store for PostgresStore {
         })
     }
 
+    fn results_of(
+        &self,
+        tasks: Vec<TaskId>,
+    ) -> impl Future<Output = Result<Vec<StoredResult>, StoreError>> + Send + 'static {
+        self.ask(move |answer| Question::ResultsOf { tasks, answer })
+    }
+
     fn failures(
         &self,
         sweep: SweepNumber,
     ) -> impl Future<Output = Result<Vec<StoredFailure>, StoreError>> + Send + 'static {
         self.ask(move |answer| Question::Failures { sweep, answer })
+    }
+
+    fn links(&self) -> impl Future<Output = Result<Vec<Chain>, StoreError>> + Send + 'static {
+        self.ask(move |answer| Question::Links { answer })
     }
 
     fn chain(&self) -> impl Future<Output = Result<Chain, StoreError>> + Send + 'static {

@@ -46,12 +46,19 @@ pub(super) enum Question {
         limit: u32,
         answer: Answer<Vec<StoredResult>>,
     },
+    ResultsOf {
+        tasks: Vec<TaskId>,
+        answer: Answer<Vec<StoredResult>>,
+    },
     Failures {
         sweep: SweepNumber,
         answer: Answer<Vec<StoredFailure>>,
     },
     Chain {
         answer: Answer<Chain>,
+    },
+    Links {
+        answer: Answer<Vec<Chain>>,
     },
 }
 
@@ -97,6 +104,11 @@ impl Reader {
                     let found = self.ask(async |client| results(client, after, limit).await);
                     send(answer, found.await);
                 }
+                Question::ResultsOf { tasks, answer } => {
+                    let found = self.ask(async |client| results_of(client, &tasks).await);
+                    send(answer, found.await);
+                }
+                Question::Links { answer } => send(answer, self.ask(schema::links).await),
                 Question::Failures { sweep, answer } => {
                     let found = self.ask(async |client| failures(client, sweep).await);
                     send(answer, found.await);
@@ -246,37 +258,51 @@ async fn theta(client: &Client, task: &TaskId) -> Result<Option<Vec<f64>>, Store
     Ok(Some(values.collect()))
 }
 
+/// All columns of a result; a condition or an order may follow.
+const RESULTS: &str = "SELECT result, task, sweep, position, baseline, workers.id, workers.host, \
+                       workers.program_version, attempt, evidence, seconds, cpu_seconds, \
+                       peak_memory, recorded_at FROM results JOIN workers USING (worker)";
+
+/// A row of [`RESULTS`].
+fn result(row: &Row) -> Result<StoredResult, StoreError> {
+    Ok(StoredResult {
+        number: row.get::<_, i64>(0) as u64,
+        task: task_id(row, 1)?,
+        place: place(row, 2)?,
+        worker: worker_id(row, 5)?,
+        host: row.get(6),
+        program_version: row.get(7),
+        attempt: Attempt(row.get::<_, i64>(8) as u64),
+        evidence: row.get::<_, Vec<u8>>(9).into(),
+        telemetry: Telemetry {
+            seconds: row.get(10),
+            cpu_seconds: row.get(11),
+            peak_memory: row.get::<_, i64>(12) as u64,
+        },
+        recorded_at: row.get::<_, i64>(13) as u64,
+    })
+}
+
 async fn results(client: &Client, after: u64, limit: u32) -> Result<Vec<StoredResult>, StoreError> {
-    let sql = "SELECT result, task, sweep, position, baseline, workers.id, workers.host, \
-               workers.program_version, attempt, evidence, seconds, cpu_seconds, peak_memory, \
-               recorded_at FROM results JOIN workers USING (worker) \
-               WHERE result > $1 ORDER BY result LIMIT $2";
+    let sql = format!("{RESULTS} WHERE result > $1 ORDER BY result LIMIT $2");
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let rows = client
         .query_typed(
-            sql,
+            &sql,
             &[(&after, Type::INT8), (&i64::from(limit), Type::INT8)],
         )
         .await
         .map_err(failed)?;
-    let result = |row: &Row| {
-        Ok(StoredResult {
-            number: row.get::<_, i64>(0) as u64,
-            task: task_id(row, 1)?,
-            place: place(row, 2)?,
-            worker: worker_id(row, 5)?,
-            host: row.get(6),
-            program_version: row.get(7),
-            attempt: Attempt(row.get::<_, i64>(8) as u64),
-            evidence: row.get::<_, Vec<u8>>(9).into(),
-            telemetry: Telemetry {
-                seconds: row.get(10),
-                cpu_seconds: row.get(11),
-                peak_memory: row.get::<_, i64>(12) as u64,
-            },
-            recorded_at: row.get::<_, i64>(13) as u64,
-        })
-    };
+    rows.iter().map(result).collect()
+}
+
+async fn results_of(client: &Client, tasks: &[TaskId]) -> Result<Vec<StoredResult>, StoreError> {
+    let sql = format!("{RESULTS} WHERE task = ANY($1)");
+    let tasks: Vec<&[u8]> = tasks.iter().map(|task| task.0.as_slice()).collect();
+    let rows = client
+        .query_typed(&sql, &[(&tasks, Type::BYTEA_ARRAY)])
+        .await
+        .map_err(failed)?;
     rows.iter().map(result).collect()
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
 
 use super::super::address::PostgresUrl;
 use super::super::error::{Owner, StoreError};
@@ -188,9 +188,21 @@ pub(super) async fn chain(client: &Client) -> Result<Chain, StoreError> {
         )
         .await
         .map_err(|error| database("read the chain of results", &error))?;
-    let Some(row) = row else {
-        return Ok(Chain::default());
-    };
+    row.as_ref().map_or(Ok(Chain::default()), link)
+}
+
+/// The chain as it was after each commit.
+pub(super) async fn links(client: &Client) -> Result<Vec<Chain>, StoreError> {
+    let sql = "SELECT last_result, link FROM links ORDER BY last_result";
+    let rows = client
+        .query_typed(sql, &[])
+        .await
+        .map_err(|error| database("read the chain of results", &error))?;
+    rows.iter().map(link).collect()
+}
+
+/// A row of `links`.
+fn link(row: &Row) -> Result<Chain, StoreError> {
     let head: &[u8] = row.get(1);
     let head = head.try_into().map_err(|_| StoreError::Damaged {
         what: format!("a link of {} bytes in the chain of results", head.len()),

@@ -218,6 +218,13 @@ impl Store for SqliteStore {
         })
     }
 
+    fn results_of(
+        &self,
+        tasks: Vec<TaskId>,
+    ) -> impl Future<Output = Result<Vec<StoredResult>, StoreError>> + Send + 'static {
+        self.ask(move |answer| Question::ResultsOf { tasks, answer })
+    }
+
     fn failures(
         &self,
         sweep: SweepNumber,

@@ -38,6 +38,10 @@ pub(super) enum Question {
         limit: u32,
         answer: Answer<Vec<StoredResult>>,
     },
+    ResultsOf {
+        tasks: Vec<TaskId>,
+        answer: Answer<Vec<StoredResult>>,
+    },
     Failures {
         sweep: SweepNumber,
         answer: Answer<Vec<StoredFailure>>,
@@ -107,6 +111,7 @@ impl Reader {
                 } => {
                     send(answer, self.results(after, limit));
                 }
+                Question::ResultsOf { tasks, answer } => send(answer, self.results_of(tasks)),
                 Question::Failures { sweep, answer } => send(answer, self.failures(sweep)),
                 Question::Links { answer } => send(answer, self.links()),
                 Question::Chain { answer } => {
@@ -224,31 +229,36 @@ impl Reader {
     }
 
     fn results(&self, after: u64, limit: u32) -> Result<Vec<StoredResult>, Failed> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT result, task, sweep, position, baseline, workers.id, workers.host, \
-             workers.program_version, attempt, evidence, seconds, cpu_seconds, peak_memory, \
-             recorded_at FROM results JOIN workers USING (worker) \
-             WHERE result > ?1 ORDER BY result LIMIT ?2",
-        )?;
+        let mut statement = self.connection.prepare_cached(&format!(
+            "{RESULTS} WHERE result > ?1 ORDER BY result LIMIT ?2"
+        ))?;
         let mut rows = statement.query(params![after as i64, limit])?;
         let mut results = Vec::new();
         while let Some(row) = rows.next()? {
-            results.push(StoredResult {
-                number: row.get::<_, i64>(0)? as u64,
-                task: task_id(row, 1)?,
-                place: place(row, 2)?,
-                worker: worker_id(row, 5)?,
-                host: row.get(6)?,
-                program_version: row.get(7)?,
-                attempt: Attempt(row.get::<_, i64>(8)? as u64),
-                evidence: row.get::<_, Vec<u8>>(9)?.into(),
-                telemetry: Telemetry {
-                    seconds: row.get(10)?,
-                    cpu_seconds: row.get(11)?,
-                    peak_memory: row.get::<_, i64>(12)? as u64,
-                },
-                recorded_at: row.get::<_, i64>(13)? as u64,
-            });
+            results.push(result(row)?);
+        }
+        Ok(results)
+    }
+
+    /// Identities are random and records lie in the order of recording: the index is asked in
+    /// its own order, then the table in its own, so that neighbours are read together.
+    fn results_of(&self, mut tasks: Vec<TaskId>) -> Result<Vec<StoredResult>, Failed> {
+        let view = self.connection.unchecked_transaction()?;
+        tasks.sort_unstable();
+        let mut index = view.prepare_cached("SELECT result FROM results WHERE task = ?1")?;
+        let mut numbers: Vec<i64> = Vec::with_capacity(tasks.len());
+        for task in tasks.iter().filter(|task| self.filter.may_contain(task)) {
+            let number = index.query_row([task.0], |row| row.get::<_, i64>(0));
+            numbers.extend(number.optional()?);
+        }
+        numbers.sort_unstable();
+        let mut table = view.prepare_cached(&format!("{RESULTS} WHERE result = ?1"))?;
+        let mut results = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let mut rows = table.query([number])?;
+            if let Some(row) = rows.next()? {
+                results.push(result(row)?);
+            }
         }
         Ok(results)
     }
@@ -290,6 +300,31 @@ impl Reader {
         }
         Ok(failures)
     }
+}
+
+/// All columns of a result; a condition or an order may follow.
+const RESULTS: &str = "SELECT result, task, sweep, position, baseline, workers.id, workers.host, \
+                       workers.program_version, attempt, evidence, seconds, cpu_seconds, \
+                       peak_memory, recorded_at FROM results JOIN workers USING (worker)";
+
+/// A row of [`RESULTS`].
+fn result(row: &Row<'_>) -> Result<StoredResult, Failed> {
+    Ok(StoredResult {
+        number: row.get::<_, i64>(0)? as u64,
+        task: task_id(row, 1)?,
+        place: place(row, 2)?,
+        worker: worker_id(row, 5)?,
+        host: row.get(6)?,
+        program_version: row.get(7)?,
+        attempt: Attempt(row.get::<_, i64>(8)? as u64),
+        evidence: row.get::<_, Vec<u8>>(9)?.into(),
+        telemetry: Telemetry {
+            seconds: row.get(10)?,
+            cpu_seconds: row.get(11)?,
+            peak_memory: row.get::<_, i64>(12)? as u64,
+        },
+        recorded_at: row.get::<_, i64>(13)? as u64,
+    })
 }
 
 /// Evidence that was stored must be readable: it was when it was recorded.
