@@ -295,6 +295,20 @@ impl Client {
         request
     }
 
+    /// Waits until the store is open: the port was open before.
+    async fn until_it_leads(&mut self) {
+        loop {
+            let request = self.request(wire::FetchBlobRequest {
+                sha256: vec![0; 32].into(),
+            });
+            let status = self.client.fetch_blob(request).await.unwrap_err();
+            if status.code() == Code::NotFound {
+                return;
+            }
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        }
+    }
+
     /// Says this in a session and waits for its end; how it ended.
     async fn session(&mut self, messages: Vec<Kind>, stays: bool) -> Status {
         let said = messages
@@ -421,6 +435,7 @@ fn a_second_result_with_other_bits_is_an_alarm_and_the_first_one_counts() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let receipts = runtime.block_on(async {
         let mut client = Client::connect(port, TOKEN).await;
+        client.until_it_leads().await;
         let (to, from) = tokio::sync::mpsc::channel(16);
         let say = async |kind| {
             let message = wire::WorkerMessage { kind: Some(kind) };
