@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cli::{Settings, code};
-use crate::core::{Core, NewSweep, TakeUp};
+use crate::core::{Core, NewSweep, Opened, TakeUp};
 use crate::driver::{self, Ended, Input};
 use crate::ground::Ground;
 use crate::local;
@@ -56,7 +56,7 @@ impl Workload for Again {
         false
     }
 
-    fn recorded(&mut self, _: u64, _: &TaskId, _: &Evidence) -> Vec<TaskId> {
+    fn recorded(&mut self, _: u64, _: &TaskId, _: &Opened) -> Vec<TaskId> {
         Vec::new()
     }
 

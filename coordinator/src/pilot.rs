@@ -18,7 +18,7 @@ use common::rng::{Philox, Purpose};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cli::{Settings, code};
-use crate::core::{NewSweep, TakeUp};
+use crate::core::{NewSweep, Opened, TakeUp};
 use crate::driver::{self, Input};
 use crate::ground::Ground;
 use crate::local;
@@ -264,8 +264,8 @@ impl Workload for Pilot {
         false
     }
 
-    fn recorded(&mut self, position: u64, id: &TaskId, evidence: &Evidence) -> Vec<TaskId> {
-        self.sweep.recorded(self.place(position), id, evidence)
+    fn recorded(&mut self, position: u64, id: &TaskId, result: &Opened) -> Vec<TaskId> {
+        self.sweep.recorded(self.place(position), id, result)
     }
 
     fn set_aside(&mut self, position: u64, id: &TaskId, kind: FailureKind) {

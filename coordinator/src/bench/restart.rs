@@ -131,7 +131,7 @@ pub(super) fn measure(folder: &Path) -> Result<Vec<Figure>, Failure> {
         handle.control(Control::Cancel(number)).await;
         let ended = end.await.map_err(internal)?;
         let sweep = ended.workload.into_any().downcast::<GridSweep>();
-        let sweep = sweep.map_err(|_| internal("the sweep came back as something else"))?;
+        let mut sweep = sweep.map_err(|_| internal("the sweep came back as something else"))?;
         let began = Instant::now();
         let summary = sweep.summary(ended.duplicates);
         std::hint::black_box(summary.to_json());
@@ -148,7 +148,7 @@ pub(super) fn measure(folder: &Path) -> Result<Vec<Figure>, Failure> {
             &out,
             ground.store.as_ref(),
             &stored,
-            &sweep,
+            &mut sweep,
             &summary,
             &account,
         )

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use common::ids::{BaselineId, TaskId};
 use common::summary::{BaselineSummary, CellInfo, CellKey, FoundBy};
 
-use super::{GridSweep, Place, PlannedStart, SweepError};
+use super::{GridSweep, Place, PlannedRun, PlannedStart, SweepError};
 
 /// A planned task, without its cell's specification.
 #[derive(Clone, Debug)]
@@ -49,15 +49,19 @@ impl GridSweep {
     /// # Errors
     /// When there is none, or its cell has no data.
     pub fn listed(&mut self, position: u64) -> Result<Listed, SweepError> {
-        let (task, cell, start) = self.plan(position)?;
+        let mut walk = std::mem::take(&mut self.walk);
+        let planned = self.plan(position, &mut walk);
+        self.walk = walk;
+        let PlannedRun { start, seed } = planned?;
+        let (cell, start) = self.parts(start);
         Ok(Listed {
             position,
-            id: cell.identity.task(&start.identity, task.spec.seed),
+            id: cell.identity.task(&start.identity, seed),
             cell: cell.key,
             baseline: cell.baseline,
-            seed: task.spec.seed,
+            seed,
             found_by: self.found_by(position),
-            start,
+            start: Arc::clone(start),
         })
     }
 

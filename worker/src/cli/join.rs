@@ -15,9 +15,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::JoinArgs;
 use super::endpoint::target;
+use super::folder::Private;
 use super::settings::{LogFormat, Settings, SettingsError, origins, resolve};
 use super::{BadInput, Status};
-use crate::agent::{self, Bearer, End, Route, SlotKind, Target, Wishes};
+use crate::agent::{self, Bearer, End, Route, SlotKind, Spool, Target, Wishes};
 use crate::files::BlobFolder;
 use crate::session::{self, Exit};
 use crate::slot::VERSION;
@@ -58,10 +59,8 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         })?,
     };
     // Readable by this user alone, gone with the worker.
-    let folder = tempfile::Builder::new()
-        .prefix("worker-")
-        .tempdir()
-        .context("cannot make a folder for files")?;
+    let folder =
+        Private::make_in(&std::env::temp_dir()).context("cannot make a folder for files")?;
     if let Some(count) = args.crowd {
         let crowd = (0..count)
             .map(|_| {
@@ -71,11 +70,14 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
                     session: session_config(&settings)?,
                     slots: SlotKind::Idle,
                     blobs: BlobFolder(folder.path().to_path_buf()),
+                    spool: None,
                 })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         return runtime()?.block_on(be_many(crowd, end));
     }
+    let spool = settings.spool.as_deref().map(Spool::open).transpose();
+    let spool = spool.map_err(|error| BadInput(error.to_string()))?;
     let config = agent::Config {
         route,
         bearer,
@@ -84,6 +86,7 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
             std::env::current_exe().context("this program cannot find itself")?,
         ),
         blobs: BlobFolder(folder.path().to_path_buf()),
+        spool,
     };
     let runtime = runtime()?;
     let grace = Duration::from_secs_f64(settings.grace);
