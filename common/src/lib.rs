@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod arbitrary;
 pub mod canon;
+pub mod compact;
 pub mod data;
 pub mod decode;
 pub mod diagnostic;

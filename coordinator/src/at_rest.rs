@@ -11,7 +11,7 @@ use common::record::Evidence;
 use common::summary::Summary;
 
 use crate::cli::code;
-use crate::core::{Lookup, SweepState};
+use crate::core::{Lookup, Opened, SweepState};
 use crate::run::{Failure, host_name, store_failure};
 use crate::store::{Address, AnyStore, Identity, Store, StoredSweep};
 use crate::sweep::{DataTable, GridSweep, KeepMinima, sweep_id};
@@ -216,20 +216,18 @@ async fn fold_page<S: Store>(
         tasks: page.iter().map(|(_, task)| *task).collect(),
     };
     let known = store.lookup(lookup).await.map_err(|e| store_failure(&e))?;
-    let results: HashMap<TaskId, Evidence> = known
-        .results
-        .into_iter()
-        .map(|(task, opened)| (task, opened.evidence))
-        .collect();
+    let results: HashMap<TaskId, Opened> = known.results.into_iter().collect();
     let mut missing = 0;
     for (position, task) in page {
         match results.get(&task) {
-            Some(Evidence::Baseline(evidence)) if position == u64::MAX => {
-                workload.baseline_solved(BaselineId(task.0), evidence);
-            }
-            Some(evidence) => {
-                workload.recorded(position, &task, evidence);
-            }
+            Some(result) => match &result.evidence {
+                Evidence::Baseline(evidence) if position == u64::MAX => {
+                    workload.baseline_solved(BaselineId(task.0), evidence);
+                }
+                _ => {
+                    workload.recorded(position, &task, result);
+                }
+            },
             None if known.set_aside.contains(&task) && position != u64::MAX => {
                 workload.set_aside(position, &task, FailureKind::Crash);
             }

@@ -1,5 +1,6 @@
 //! The commands of `coordinator`.
 
+mod bench;
 mod certs;
 mod diff;
 mod plan;
@@ -20,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::run;
 use crate::sweep::{Contents, DataTable};
+pub(crate) use settings::bare as bare_settings;
 pub use settings::{FailOn, Settings};
 
 /// Exit codes of CONTRACT §3.
@@ -111,6 +113,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Write what a store holds of a grid, finished or not, as one HTML page
     Report(report::ReportArgs),
+    /// Measure what the coordinator costs on this machine: time, memory and disk of a task
+    Bench(bench::BenchArgs),
     /// Write a commented grid that runs as it is
     Init {
         /// Where
@@ -154,6 +158,7 @@ pub fn main() -> ExitCode {
         Some(Command::Diff(args)) => diff::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Report(args)) => report::main(&args),
+        Some(Command::Bench(args)) => bench::main(&args),
         Some(Command::Init { file }) => init(&file),
         Some(Command::Schema) => {
             print(&format!("{:#}\n", common::grid::schema()));
@@ -255,14 +260,18 @@ fn init(file: &Path) -> u8 {
 }
 
 fn block_on(future: impl Future<Output = u8>) -> u8 {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    runtime().map_or_else(
+        |error| fail(code::INTERNAL, &error.to_string()),
+        |runtime| runtime.block_on(future),
+    )
+}
+
+/// What carries the coordinator: one thread to decide, one for connections.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(future),
-        Err(error) => fail(code::INTERNAL, &error.to_string()),
-    }
+        .build()
 }
 
 /// Says why, and gives the code back.

@@ -28,8 +28,8 @@ pub struct Ground {
     /// What calls of administrators are passed on to.
     pub desk: Arc<Desk<AnyStore>>,
     server: tokio::task::JoinHandle<()>,
-    local_url: String,
-    local_token: String,
+    pub(crate) local_url: String,
+    pub(crate) local_token: String,
 }
 
 impl Ground {

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod at_rest;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod compare;

@@ -35,7 +35,7 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 use crate::at_rest::{AtRest, Plan};
-use crate::core::SweepState;
+use crate::core::{Opened, SweepState};
 use crate::store::{Chain, Store, StoreError, StoredResult};
 use crate::sweep::GridSweep;
 use crate::workload::Workload;
@@ -338,7 +338,12 @@ fn take(
             return;
         }
     };
-    match (position, &evidence) {
+    let opened = Opened {
+        bytes: result.evidence.clone(),
+        digest,
+        evidence,
+    };
+    match (position, &opened.evidence) {
         (Some(position), Evidence::Run(_)) => {
             let run = Auditable {
                 position: *position,
@@ -351,7 +356,7 @@ fn take(
                     .faults
                     .push(format!("task {task} is recorded more than once"));
             }
-            workload.recorded(*position, &task, &evidence);
+            workload.recorded(*position, &task, &opened);
         }
         (None, Evidence::Baseline(baseline)) => {
             baselines.insert(as_baseline, digest);

@@ -13,6 +13,8 @@ use common::ids::{BaselineId, TaskId};
 use common::protocol::{CellText, FailureKind};
 use common::record::{BaselineEvidence, Evidence};
 
+use crate::core::Opened;
+
 /// A sweep's tasks and what its results are gathered into.
 pub trait Workload: Any + Debug + Send {
     /// Number of tasks so far. Grows only by [`Workload::next_round`].
@@ -37,7 +39,7 @@ pub trait Workload: Any + Debug + Send {
 
     /// A recorded result. Repetitions must change nothing. Returns the tasks
     /// whose θ is no longer wanted.
-    fn recorded(&mut self, position: u64, id: &TaskId, evidence: &Evidence) -> Vec<TaskId>;
+    fn recorded(&mut self, position: u64, id: &TaskId, result: &Opened) -> Vec<TaskId>;
 
     /// The task failed for good, or the baseline that it needs did.
     fn set_aside(&mut self, position: u64, id: &TaskId, kind: FailureKind);

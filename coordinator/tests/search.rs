@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use common::grid::{Folder, Grid};
 use common::ids::TaskId;
+use common::pb::encode_evidence;
 use common::protocol::FailureKind;
 use common::record::{Attainment, BaselineEvidence, Evidence, Outcome, RunEvidence};
 use common::rng::{Philox, Purpose};
 use common::spec::{Start, StartKind};
 use common::summary::{FoundBy, Summary};
+use coordinator::core::Opened;
 use coordinator::sweep::{Contents, DataTable, GridSweep, KeepMinima};
 use coordinator::workload::{PlannedWork, Workload};
 use proptest::prelude::*;
@@ -127,7 +129,8 @@ impl Play {
         let known = self.results.entry(planned.id);
         let evidence = known.or_insert_with(|| compute(&start, planned.id));
         let evidence = Evidence::Run(Box::new(evidence.clone()));
-        self.sweep.recorded(position, &planned.id, &evidence);
+        let result = Opened::open(encode_evidence(&evidence)).unwrap();
+        self.sweep.recorded(position, &planned.id, &result);
     }
 
     /// Plays on until nothing is left, in an order of its own, dying `deaths` times on the way.

@@ -130,11 +130,16 @@ impl CellIdentity {
         self.id
     }
 
+    /// Whether runs from a start draw from their seed; see [`reads_seed`].
+    pub fn reads_seed(&self, start: &StartIdentity) -> bool {
+        start.random || self.seeded_optimizer
+    }
+
     /// The identity of one of its tasks.
     pub fn task(&self, start: &StartIdentity, seed: u64) -> TaskId {
         let mut state = self.state.clone();
         state.update(&start.encoded);
-        if start.random || self.seeded_optimizer {
+        if self.reads_seed(start) {
             let mut bytes = [3; 9];
             bytes[1..].copy_from_slice(&seed.to_be_bytes());
             state.update(bytes);

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use files::{FileSource, Folder, Uploaded};
 pub use schema::schema;
-pub use tasks::{CellIndex, GridTask, Tasks};
+pub use tasks::{CellIndex, GridTask, Spot, Tasks};
 
 use crate::canon::reads_seed;
 use crate::decode::{Draft, Field};
@@ -131,6 +131,20 @@ impl Grid {
         let index = CellIndex::new(part, product.cell(&positions));
         let cell = self.kept_cell(index, &draft);
         Some(GridTask::new(n, index, cell, draft.seed, &draft.start))
+    }
+
+    /// Where the n-th task stands and what its run begins with: [`Grid::task`] without the cell,
+    /// which most who ask have already.
+    pub fn spot(&self, n: u64) -> Option<Spot<'_>> {
+        let (part, rest) = self.part_of(n)?;
+        let product = &self.parts[part];
+        let positions = product.space.get(rest)?;
+        let (seed, start) = product.of_run(&positions);
+        Some(Spot {
+            cell: CellIndex::new(part, product.cell(&positions)),
+            seed,
+            start,
+        })
     }
 
     /// All tasks in order, from the n-th on.

@@ -52,15 +52,23 @@ pub(super) struct Dimension {
     pub(super) len: u64,
     /// Whether a cell depends on the position.
     pub(super) of_cell: bool,
+    /// Whether seed or start do.
+    of_run: bool,
 }
 
 impl Dimension {
     /// Of axes of one length.
     pub(super) fn new(axes: Vec<Axis>) -> Self {
         let len = axes.iter().map(Axis::len).min().unwrap_or(0);
-        let mut columns = axes.iter().flat_map(|a| &a.columns);
-        let of_cell = columns.any(|(field, _)| !field.is_of_run());
-        Self { axes, len, of_cell }
+        let columns = || axes.iter().flat_map(|a| &a.columns);
+        let of_cell = columns().any(|(field, _)| !field.is_of_run());
+        let of_run = columns().any(|(field, _)| field.is_of_run());
+        Self {
+            axes,
+            len,
+            of_cell,
+            of_run,
+        }
     }
 
     pub(super) fn columns(&self) -> impl Iterator<Item = &(Field, Values)> {
@@ -135,6 +143,30 @@ impl Product {
             dimension.apply(position, &mut draft);
         }
         draft
+    }
+
+    /// Seed and start of a combination.
+    pub(super) fn of_run(&self, positions: &[u64]) -> (u64, &Start) {
+        let (mut seed, mut start) = (self.base.seed, &self.base.start);
+        for (dimension, &position) in self.dimensions.iter().zip(positions) {
+            if !dimension.of_run {
+                continue;
+            }
+            for (field, values) in dimension.columns().filter(|(field, _)| field.is_of_run()) {
+                match values {
+                    Values::Whole {
+                        start: first, step, ..
+                    } => seed = first + position * step,
+                    Values::List(list) => match &list[position as usize].0 {
+                        Setting::Whole(x) => seed = *x,
+                        Setting::Start(x) => start = x,
+                        other => debug_assert!(false, "{field:?} cannot be {other:?}"),
+                    },
+                    Values::Real { .. } => debug_assert!(false, "{field:?} is no real number"),
+                }
+            }
+        }
+        (seed, start)
     }
 
     /// The dimension that sets a field.

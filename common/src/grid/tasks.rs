@@ -24,6 +24,17 @@ impl CellIndex {
     }
 }
 
+/// Where a task stands, without its cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spot<'a> {
+    /// Its cell.
+    pub cell: CellIndex,
+    /// The seed as the grid lists it, also where a run does not read it.
+    pub seed: u64,
+    /// The start.
+    pub start: &'a Start,
+}
+
 /// A task and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GridTask {

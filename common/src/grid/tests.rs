@@ -268,6 +268,11 @@ fn included_tasks_come_last_and_may_be_products_themselves() {
     );
     for task in grid.tasks(0) {
         assert_eq!(grid.task(task.position).as_ref(), Some(&task));
+        let spot = grid.spot(task.position).unwrap();
+        assert_eq!((spot.cell, spot.start), (task.cell, &task.spec.start));
+        if reads_seed(&task.spec.cell, &task.spec.start) {
+            assert_eq!(spot.seed, task.spec.seed);
+        }
         assert_eq!(grid.find(&task.spec), Some(task.position));
     }
 }

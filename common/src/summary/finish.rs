@@ -24,8 +24,14 @@ impl Fold {
     ///
     /// Cost: sorting the fingerprints and the certified values of all runs.
     pub fn finish(&self) -> Summary {
+        self.finish_of(self.planned)
+    }
+
+    /// The summary if the grid and the search have this many tasks in all.
+    pub fn finish_of(&self, planned: u64) -> Summary {
         let counts = self.count();
         let mut totals = counts.totals;
+        totals.planned = planned;
         let cells: Vec<CellSummary> = self
             .cells
             .iter()
@@ -41,9 +47,9 @@ impl Fold {
             .collect();
         let settled = totals.recorded + totals.failed + totals.cancelled;
         if self.rest_cancelled {
-            totals.cancelled += self.planned.saturating_sub(settled);
+            totals.cancelled += planned.saturating_sub(settled);
         } else {
-            totals.missing = self.planned.saturating_sub(settled);
+            totals.missing = planned.saturating_sub(settled);
         }
         let overall = self.overall(&cells);
         Summary {
@@ -77,7 +83,7 @@ impl Fold {
         let mut strata = vec![StratumCounts::default(); self.strata.len()];
         let mut cells = BTreeMap::<u32, CellCounts>::new();
         let mut totals = Totals {
-            planned: self.planned,
+            planned: 0,
             recorded: 0,
             failed: 0,
             cancelled: 0,

@@ -1,16 +1,12 @@
-//! What the fold remembers of each task: 56 bytes, and an index of about 6.
-//!
-//! Entries lie in chunks, so growing never copies them. The index is an open
-//! hash table of positions with linear probing; it grows by a quarter, which
-//! keeps it between two thirds and 85 % full.
+//! What the fold remembers of each task: 56 bytes, and an index of about 6
+//! ([`crate::compact`]).
 
 use sha2::{Digest, Sha256};
 
 use super::Verdict;
+use crate::compact::{Compact, Keyed};
 use crate::ids::TaskId;
 
-/// Entries of one chunk.
-const CHUNK: usize = 4096;
 /// Bytes of a leaf: enough that no two results share one (2⁹⁶ work to force it).
 const LEAF: usize = 24;
 
@@ -100,90 +96,40 @@ fn key(task: TaskId) -> [u64; 2] {
     ]
 }
 
+impl Keyed for Entry {
+    fn key(&self) -> [u64; 2] {
+        self.key
+    }
+}
+
 /// All tasks that something has happened to.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
-    chunks: Vec<Vec<Entry>>,
-    len: usize,
-    /// Position + 1 in the chunks; 0 is free.
-    index: Vec<u32>,
-}
+pub(super) struct Table(Compact<Entry>);
 
 impl Table {
     /// The entry of a task.
     pub(super) fn find(&mut self, task: TaskId) -> Option<&mut Entry> {
-        let position = self.slot(key(task)).ok()?;
-        Some(&mut self.chunks[position / CHUNK][position % CHUNK])
+        self.0.get_mut(key(task))
     }
 
     /// Whether a task is there.
     pub(super) fn contains(&self, task: TaskId) -> bool {
-        self.slot(key(task)).is_ok()
+        self.0.get(key(task)).is_some()
     }
 
     /// Adds a task that is not there yet.
     pub(super) fn push(&mut self, entry: Entry) {
-        debug_assert!(self.slot(entry.key).is_err(), "a task is added once");
-        if (self.len + 1) * 20 > self.index.len() * 17 {
-            self.grow();
-        }
-        let Err(slot) = self.slot(entry.key) else {
-            return;
-        };
-        self.index[slot] = u32::try_from(self.len + 1).expect("fewer than 2³² tasks are recorded");
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            // The first chunk grows by itself, so that a small fold stays small.
-            let room = if self.chunks.is_empty() { 0 } else { CHUNK };
-            self.chunks.push(Vec::with_capacity(room));
-        }
-        self.chunks.last_mut().expect("pushed above").push(entry);
-        self.len += 1;
+        self.0.push(entry);
     }
 
     /// All entries, in order of arrival.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.chunks.iter().flatten()
+        self.0.iter()
     }
 
     /// Heap bytes in use.
     pub(super) fn bytes(&self) -> usize {
-        let entries: usize = self.chunks.iter().map(Vec::capacity).sum();
-        entries * size_of::<Entry>() + self.index.capacity() * size_of::<u32>()
-    }
-
-    /// Position of a key's entry, or the index slot where it belongs.
-    fn slot(&self, key: [u64; 2]) -> Result<usize, usize> {
-        let size = self.index.len();
-        if size == 0 {
-            return Err(0);
-        }
-        let mixed = (key[0] ^ key[1]).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut slot = ((u128::from(mixed) * size as u128) >> 64) as usize;
-        loop {
-            match self.index[slot] {
-                0 => return Err(slot),
-                position => {
-                    let position = position as usize - 1;
-                    if self.chunks[position / CHUNK][position % CHUNK].key == key {
-                        return Ok(position);
-                    }
-                }
-            }
-            slot = if slot + 1 == size { 0 } else { slot + 1 };
-        }
-    }
-
-    fn grow(&mut self) {
-        let size = (self.index.len() / 4 * 5).max(64);
-        self.index = Vec::new();
-        self.index.reserve_exact(size);
-        self.index.resize(size, 0);
-        for position in 0..self.len {
-            let key = self.chunks[position / CHUNK][position % CHUNK].key;
-            if let Err(slot) = self.slot(key) {
-                self.index[slot] = position as u32 + 1;
-            }
-        }
+        self.0.bytes()
     }
 }
 
@@ -205,7 +151,7 @@ mod tests {
             let entries = i as usize + 1;
             if entries > 8192 {
                 assert!(
-                    table.bytes() <= 64 * (entries + CHUNK),
+                    table.bytes() <= 64 * (entries + 4096),
                     "{} at {entries}",
                     table.bytes()
                 );

@@ -310,6 +310,23 @@ pub(super) fn resolve(flags: &Flags) -> Result<Resolved, String> {
     Ok(Resolved { settings, origins })
 }
 
+/// The defaults but for store and local workers, whatever file and environment say.
+///
+/// # Errors
+/// What is wrong with a value.
+pub(crate) fn bare(store: &Path, local_workers: u32) -> Result<Settings, String> {
+    let of = |(key, default): (&'static str, &str)| {
+        let value = match key {
+            "store" => store.display().to_string(),
+            "local_workers" => local_workers.to_string(),
+            "progress" => "none".to_owned(),
+            _ => default.to_owned(),
+        };
+        (key, value, "default".to_owned())
+    };
+    check(&KEYS.map(of))
+}
+
 /// Texts to values; all mistakes at once.
 fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String> {
     let mut mistakes = Vec::new();

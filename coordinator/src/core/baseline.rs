@@ -15,7 +15,8 @@ use common::record::Evidence;
 
 use super::Core;
 use super::journal::Opened;
-use super::sweep::{Ahead, Failed, Key, Need, NeedState, Parked};
+use super::ledger::Key;
+use super::sweep::{Ahead, Failed, Need, NeedState, Parked};
 use super::task::{Kind, State, Task};
 use crate::workload::Planned;
 
@@ -249,7 +250,7 @@ impl Core {
         let Some(sweep) = self.sweeps.get_mut(&number) else {
             return;
         };
-        if sweep.failed.contains_key(id) || sweep.recorded.contains_key(&Key::from(id)) {
+        if sweep.failed.contains_key(id) || sweep.recorded.contains(&Key::from(id)) {
             sweep.duplicates += 1;
             return;
         }

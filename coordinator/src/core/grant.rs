@@ -19,7 +19,7 @@ use common::protocol::{Attempt, CoordinatorMessage, Lease, LeaseId, SweepNumber,
 use super::sweep::{NeedState, Parked, Ready};
 use super::task::{Kind, State, TaskIdx};
 use super::walk::Met;
-use super::worker::WorkerNumber;
+use super::worker::{Worker, WorkerNumber};
 use super::{Core, Effect, Lifecycle};
 
 /// Most leases of one message: it stays well below the limit of a message
@@ -46,18 +46,14 @@ impl Core {
             return;
         }
         let slots: usize = self.open_workers().map(|(_, slots)| slots).sum();
-        self.fill(|core, number| {
-            let worker = &core.workers[&number];
-            worker.slots().min(worker.window as usize)
-        });
-        self.fill(|core, number| {
-            let worker = &core.workers[&number];
-            let remaining: u64 = core
-                .sweeps
-                .values()
-                .filter(|sweep| sweep.state == super::SweepState::Running)
-                .map(|sweep| sweep.remaining())
-                .fold(0, u64::saturating_add);
+        self.fill(|worker| worker.slots().min(worker.window as usize));
+        let remaining: u64 = self
+            .sweeps
+            .values()
+            .filter(|sweep| sweep.state == super::SweepState::Running)
+            .map(|sweep| sweep.remaining())
+            .fold(0, u64::saturating_add);
+        self.fill(|worker| {
             let share = u128::from(remaining) * worker.slots() as u128 / (2 * slots.max(1)) as u128;
             let share = usize::try_from(share).unwrap_or(usize::MAX);
             worker
@@ -82,13 +78,12 @@ impl Core {
 
     /// Raises what each worker holds towards its limit, in turns, beginning
     /// after the worker that was served last.
-    fn fill(&mut self, limit: impl Fn(&Self, WorkerNumber) -> usize) {
-        let room = |core: &Self, number: WorkerNumber| {
-            limit(core, number).saturating_sub(core.workers[&number].held.len())
-        };
-        let mut hungry: Vec<(WorkerNumber, usize)> = self
-            .open_workers()
-            .map(|(number, _)| (number, room(self, number)))
+    ///
+    /// Most events leave nobody hungry, so this is one pass over the workers.
+    fn fill(&mut self, limit: impl Fn(&Worker) -> usize) {
+        let open = self.workers.iter().filter(|(_, worker)| worker.is_open());
+        let mut hungry: Vec<(WorkerNumber, usize)> = open
+            .map(|(number, worker)| (*number, limit(worker).saturating_sub(worker.held.len())))
             .filter(|(_, room)| *room > 0)
             .collect();
         let turn = hungry.partition_point(|(number, _)| *number <= self.served_last);

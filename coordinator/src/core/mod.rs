@@ -33,6 +33,7 @@ mod event;
 mod grant;
 mod invariants;
 mod journal;
+mod ledger;
 mod persist;
 mod report;
 mod retry;

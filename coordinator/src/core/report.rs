@@ -17,8 +17,9 @@ use common::record::Telemetry;
 use super::Core;
 use super::event::{Incoming, IncomingOutcome, Notice, SessionId};
 use super::journal::{KeptTheta, Opened, Record, Ticket};
+use super::ledger::Key;
 use super::retry::{Decision, PastFailure, RetryLimits};
-use super::sweep::{Failed, Key, NeedState};
+use super::sweep::{Failed, NeedState};
 use super::task::{State, TaskIdx};
 use super::worker::WorkerNumber;
 
@@ -262,7 +263,7 @@ impl Core {
         let key = Key::from(id);
         let baseline = BaselineId(id.0);
         self.sweeps.values().find_map(|sweep| {
-            let run = sweep.recorded.get(&key).copied();
+            let run = sweep.recorded.mark(&key);
             run.or_else(|| match &sweep.needs.get(&baseline)?.state {
                 NeedState::Solved { mark, .. } => Some(*mark),
                 _ => None,

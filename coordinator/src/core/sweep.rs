@@ -13,6 +13,7 @@ use common::protocol::{CellText, FailureKind, Place, SolvedBaseline, SweepNumber
 
 use super::event::{Checkpoint, NewSweep, TakeUp};
 use super::journal::{SweepState, Ticket};
+use super::ledger::{Key, Ledger};
 use super::retry::PastFailure;
 use super::task::{Kind, TaskIdx};
 use crate::workload::{Planned, PlannedWork, Workload};
@@ -39,8 +40,8 @@ pub(super) struct Sweep {
     pub(super) ahead: VecDeque<Ahead>,
     /// Live tasks that can be leased: baselines first, then by position.
     pub(super) ready: BTreeSet<Ready>,
-    /// Recorded runs: half of the identity, and a mark of the evidence.
-    pub(super) recorded: IdMap<Key, u64>,
+    /// Recorded runs.
+    pub(super) recorded: Ledger,
     pub(super) failed: BTreeMap<TaskId, Failed>,
     pub(super) needs: IdMap<BaselineId, Need>,
     /// Fresh positions parked with baselines.
@@ -65,20 +66,6 @@ pub(super) struct Sweep {
 pub(super) struct Ahead {
     pub(super) position: u64,
     pub(super) planned: Planned,
-}
-
-/// Half of a task's identity: two of 10⁹ tasks share it with probability 10⁻²¹.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key([u64; 2]);
-
-impl From<&TaskId> for Key {
-    fn from(id: &TaskId) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = id.0;
-        Self([
-            u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-            u64::from_le_bytes([i, j, k, l, m, n, o, p]),
-        ])
-    }
 }
 
 /// An entry of the ready set; the order is the order of leasing.
@@ -163,7 +150,7 @@ impl Sweep {
             baselines_again: Vec::new(),
             ahead: VecDeque::new(),
             ready: BTreeSet::new(),
-            recorded: IdMap::default(),
+            recorded: Ledger::default(),
             failed: BTreeMap::new(),
             needs: IdMap::default(),
             n_parked: 0,
@@ -218,7 +205,7 @@ impl Sweep {
             let need = self.needs.get(&BaselineId(id.0));
             need.is_some_and(|need| matches!(need.state, NeedState::Solved { .. }))
         } else {
-            self.recorded.contains_key(&Key::from(id))
+            self.recorded.contains(&Key::from(id))
         }
     }
 

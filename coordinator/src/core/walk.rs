@@ -16,7 +16,8 @@ use common::protocol::{FailureKind, Place, SweepNumber};
 use super::Core;
 use super::event::{Effect, Notice};
 use super::journal::{Known, Lookup, Opened, Record, Ticket};
-use super::sweep::{Ahead, Failed, Key, Need, NeedState, Parked, Ready, Sweep};
+use super::ledger::Key;
+use super::sweep::{Ahead, Failed, Need, NeedState, Parked, Ready, Sweep};
 use super::task::{State, Task, TaskIdx};
 use super::time::Timestamp;
 use crate::workload::PlannedWork;
@@ -113,7 +114,7 @@ impl Core {
             if !sweep.failed.contains_key(&planned.id) && sweep.adopted.remove(&position) {
                 continue;
             }
-            if sweep.recorded.contains_key(&Key::from(&planned.id)) {
+            if sweep.recorded.contains(&Key::from(&planned.id)) {
                 sweep.duplicates += 1;
                 continue;
             }
@@ -149,11 +150,11 @@ impl Core {
         let number = pending.sweep;
         // Set aside in the store, and yet at work or recorded: a worker that returned before the
         // answer brought it along, or another sweep has it. So it is not given up.
-        let found: IdSet<TaskId> = known.results.iter().map(|(id, _)| *id).collect();
+        let results: IdMap<TaskId, Opened> = known.results.into_iter().collect();
         let at_work: IdSet<TaskId> = known
             .set_aside
             .iter()
-            .filter(|id| found.contains(*id) || self.goes_on(number, id))
+            .filter(|id| results.contains_key(*id) || self.goes_on(number, id))
             .filter(|_| !planted(Bug::LeavesResultBesideFailure))
             .copied()
             .collect();
@@ -187,7 +188,6 @@ impl Core {
             sweep.checkpoints.insert(id, (state, evaluations));
         }
         let set_aside: IdSet<TaskId> = set_aside.into_iter().collect();
-        let results: IdMap<TaskId, Opened> = known.results.into_iter().collect();
         for (id, opened) in &results {
             // Given up before the store was asked, while its result was there.
             self.settle_failed(id, opened);
@@ -212,8 +212,7 @@ impl Core {
             sweep.failed.contains_key(id) || matches!(need(sweep), Some(NeedState::Failed))
         });
         let has_result = |sweep: &Sweep| {
-            sweep.recorded.contains_key(&key)
-                || matches!(need(sweep), Some(NeedState::Solved { .. }))
+            sweep.recorded.contains(&key) || matches!(need(sweep), Some(NeedState::Solved { .. }))
         };
         !given_up && (self.tasks.find(id).is_some() || self.sweeps.values().any(has_result))
     }
@@ -232,7 +231,7 @@ impl Core {
         if sweep.adopted.remove(&run.position) && !planted(Bug::IgnoresAdoption) {
             return;
         }
-        if sweep.recorded.contains_key(&Key::from(&id)) || sweep.failed.contains_key(&id) {
+        if sweep.recorded.contains(&Key::from(&id)) || sweep.failed.contains_key(&id) {
             sweep.duplicates += 1;
             return;
         }
@@ -282,10 +281,10 @@ impl Core {
         let Some(sweep) = self.sweeps.get_mut(&number) else {
             return;
         };
-        sweep.recorded.insert(Key::from(id), opened.mark());
+        sweep.recorded.enter(Key::from(id), opened.mark());
         sweep.histories.remove(id);
         sweep.checkpoints.remove(id);
-        let released = sweep.workload.recorded(position, id, &opened.evidence);
+        let released = sweep.workload.recorded(position, id, opened);
         if !released.is_empty() {
             self.journal.push(Record::ReleaseTheta {
                 sweep: number,
@@ -344,7 +343,7 @@ impl Core {
             || self
                 .sweeps
                 .values()
-                .any(|sweep| sweep.recorded.contains_key(&key))
+                .any(|sweep| sweep.recorded.contains(&key))
     }
 
     /// Makes a position a live task in no queue, unless it is none, waits for
@@ -356,7 +355,7 @@ impl Core {
         if sweep.adopted.remove(&run.position) && !planted(Bug::IgnoresAdoption) {
             return None;
         }
-        if sweep.recorded.contains_key(&key) || sweep.failed.contains_key(&id) {
+        if sweep.recorded.contains(&key) || sweep.failed.contains_key(&id) {
             sweep.duplicates += 1;
             return None;
         }
@@ -374,7 +373,7 @@ impl Core {
         let others = self.sweeps.values().filter(|other| other.number != number);
         if others
             .into_iter()
-            .any(|other| other.recorded.contains_key(&key))
+            .any(|other| other.recorded.contains(&key))
         {
             // Recorded since it was looked up; the store has the evidence.
             if let Some(sweep) = self.sweeps.get_mut(&number) {

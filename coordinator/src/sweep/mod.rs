@@ -23,7 +23,6 @@ use common::canon::{
 use common::grid::{CellIndex, Grid, GridTask};
 use common::ids::{BaselineId, CellId, IdMap, TaskId, to_hex};
 use common::math::NUMERIC_LEVEL;
-use common::pb::encode_evidence;
 use common::protocol::{CellText, FailureKind};
 use common::record::{BaselineEvidence, Evidence, RunEvidence};
 use common::spec::{CellSpec, Start, TaskSpec};
@@ -38,6 +37,7 @@ use kept::Kept;
 pub use search::CANDIDATES;
 use search::{CellView, SearchRun, WorstSearch};
 
+use crate::core::Opened;
 use crate::workload::{Planned, PlannedWork, Workload};
 
 /// A grid being carried out.
@@ -52,6 +52,8 @@ pub struct GridSweep {
     /// For each key the first place in the grid.
     places: BTreeMap<CellKey, Place>,
     starts: Vec<(Start, Arc<PlannedStart>)>,
+    /// The cell that was asked for last: mostly that of the next task, too.
+    last: Option<(CellIndex, Arc<SweepCell>)>,
     kept: Kept,
     search: Option<WorstSearch>,
     counts: Counts,
@@ -81,6 +83,13 @@ struct SweepCell {
     baseline: BaselineId,
     key: CellKey,
     inside: bool,
+}
+
+/// A place of the plan, with all that its run needs.
+struct PlannedRun {
+    cell: Arc<SweepCell>,
+    start: Arc<PlannedStart>,
+    seed: u64,
 }
 
 #[derive(Debug)]
@@ -129,6 +138,7 @@ impl GridSweep {
             keys: IdMap::default(),
             places: BTreeMap::new(),
             starts: Vec::new(),
+            last: None,
             kept: Kept::new(keep),
             counts: Counts::default(),
         }
@@ -203,9 +213,8 @@ impl GridSweep {
     /// The summary of what is recorded. `duplicates` of the planned tasks are
     /// equal to earlier ones and run once with them.
     pub fn summary(&self, duplicates: u64) -> Summary {
-        let mut fold = self.fold.clone();
-        fold.planned(self.grid.len() - duplicates + self.searched());
-        let mut summary = fold.finish();
+        let planned = self.grid.len() - duplicates + self.searched();
+        let mut summary = self.fold.finish_of(planned);
         summary.sweep.partial |= self.is_search_stale();
         let mut order: Vec<(Place, usize)> = self
             .places
@@ -231,15 +240,54 @@ impl GridSweep {
     ///
     /// # Errors
     /// When its cell has no data; a grid whose data were checked has none such.
-    fn plan(
-        &mut self,
-        position: u64,
-    ) -> Result<(GridTask, Arc<SweepCell>, Arc<PlannedStart>), SweepError> {
+    fn plan(&mut self, position: u64) -> Result<PlannedRun, SweepError> {
         let lost = || SweepError::Cell(format!("the sweep has no task {position}"));
-        let task = self.task_at(position).ok_or_else(lost)?;
-        let cell = self.cell(&task)?;
-        let start = self.start(&task.spec.start)?;
-        Ok((task, cell, start))
+        let Some(spot) = self.grid.spot(position) else {
+            let task = self.task_at(position).ok_or_else(lost)?;
+            let cell = self.cell(&task)?;
+            let start = self.start(&task.spec.start)?;
+            let seed = task.spec.seed;
+            return Ok(PlannedRun { cell, start, seed });
+        };
+        let (index, seed) = (spot.cell, spot.seed);
+        let known = self.starts.iter().find(|(start, _)| start == spot.start);
+        let start = match known {
+            Some((_, planned)) => Arc::clone(planned),
+            None => {
+                let start = spot.start.clone();
+                self.start(&start)?
+            }
+        };
+        let cell = match &self.last {
+            Some((last, cell)) if *last == index => Arc::clone(cell),
+            _ => {
+                let cell = match self.cells.get(&index) {
+                    Some(cell) => Arc::clone(cell),
+                    None => {
+                        let task = self.grid.task(position).ok_or_else(lost)?;
+                        self.cell(&task)?
+                    }
+                };
+                self.last = Some((index, Arc::clone(&cell)));
+                cell
+            }
+        };
+        // Where nothing is drawn from it, equal tasks have equal seeds.
+        let seed = if cell.identity.reads_seed(&start.identity) {
+            seed
+        } else {
+            0
+        };
+        Ok(PlannedRun { cell, start, seed })
+    }
+
+    /// The cell of a planned task that has been met.
+    fn cell_at(&self, position: u64) -> Option<&Arc<SweepCell>> {
+        let index = match self.search_run(position) {
+            Some(run) => self.places.get(&run.cell)?.cell,
+            None => self.grid.spot(position)?.cell,
+        };
+        self.cells.get(&index)
     }
 
     fn cell(&mut self, task: &GridTask) -> Result<Arc<SweepCell>, SweepError> {
@@ -323,13 +371,13 @@ impl GridSweep {
         run: &RunEvidence,
         digest: [u8; 32],
     ) -> Vec<TaskId> {
-        let Ok((task, cell, start)) = self.plan(position) else {
+        let Ok(PlannedRun { cell, start, seed }) = self.plan(position) else {
             return Vec::new();
         };
         let added = self.fold.add_run(&RecordedRun {
             cell: cell.key,
             task: *id,
-            seed: task.spec.seed,
+            seed,
             start: &start.name,
             random: start.random,
             found_by: self.found_by(position),
@@ -346,7 +394,7 @@ impl GridSweep {
         }
         let baseline = self.baseline_value(&cell);
         let settled = settle(run.outcome, run.value, baseline.unwrap_or(f64::NAN));
-        self.tell_search(position, id, cell.key, &task.spec, run);
+        self.tell_search(position, id, cell.key, run);
         *self.counts.verdicts.entry(settled.verdict).or_default() += 1;
         if settled.verdict.is_certified()
             && cell.inside
@@ -363,20 +411,19 @@ impl GridSweep {
 
 impl GridSweep {
     /// A new result is the search's to learn from.
-    fn tell_search(
-        &mut self,
-        position: u64,
-        id: &TaskId,
-        cell: CellKey,
-        spec: &TaskSpec,
-        run: &RunEvidence,
-    ) {
+    fn tell_search(&mut self, position: u64, id: &TaskId, cell: CellKey, run: &RunEvidence) {
+        if self.search.is_none() {
+            return;
+        }
+        let Some(task) = self.task_at(position) else {
+            return;
+        };
         let by = self.search_run(position).copied();
         // Whether it violates is no matter here: the value says how bad it is.
         let verdict = settle(run.outcome, run.value, f64::NAN).verdict;
         let minimum = verdict.is_certified().then_some(run.value);
         if let Some(search) = &mut self.search {
-            search.recorded(cell, *id, spec, by.as_ref(), minimum);
+            search.recorded(cell, *id, &task.spec, by.as_ref(), minimum);
         }
     }
 
@@ -419,11 +466,11 @@ impl Workload for GridSweep {
 
     fn task(&mut self, position: u64) -> Planned {
         match self.plan(position) {
-            Ok((task, cell, start)) => Planned {
-                id: cell.identity.task(&start.identity, task.spec.seed),
+            Ok(PlannedRun { cell, start, seed }) => Planned {
+                id: cell.identity.task(&start.identity, seed),
                 work: PlannedWork::Run {
                     cell: Arc::clone(&cell.text),
-                    seed: task.spec.seed,
+                    seed,
                     start: Arc::clone(&start.json),
                     baseline: cell.baseline,
                 },
@@ -445,27 +492,23 @@ impl Workload for GridSweep {
         let Evidence::Run(run) = evidence else {
             return false;
         };
-        let Some(cell) = self
-            .task_at(position)
-            .and_then(|t| self.cells.get(&t.cell).cloned())
-        else {
+        let Some(cell) = self.cell_at(position) else {
             return false;
         };
-        let baseline = self.baseline_value(&cell).unwrap_or(f64::NAN);
+        let baseline = self.baseline_value(cell).unwrap_or(f64::NAN);
         let verdict = settle(run.outcome, run.value, baseline).verdict;
         self.kept.wants(cell.key, *id, run, verdict)
     }
 
-    fn recorded(&mut self, position: u64, id: &TaskId, evidence: &Evidence) -> Vec<TaskId> {
-        let digest = Sha256::digest(encode_evidence(evidence)).into();
-        match evidence {
-            Evidence::Run(run) => self.record_run(position, id, run, digest),
+    fn recorded(&mut self, position: u64, id: &TaskId, result: &Opened) -> Vec<TaskId> {
+        match &result.evidence {
+            Evidence::Run(run) => self.record_run(position, id, run, result.digest),
             Evidence::Baseline(_) | Evidence::Noop { .. } => Vec::new(),
         }
     }
 
     fn set_aside(&mut self, position: u64, id: &TaskId, kind: FailureKind) {
-        let Ok((task, cell, _)) = self.plan(position) else {
+        let Ok(PlannedRun { cell, .. }) = self.plan(position) else {
             return;
         };
         match self.fold.add_failed(cell.key, *id) {
@@ -477,7 +520,8 @@ impl Workload for GridSweep {
             }
         }
         let by = self.search_run(position).copied();
-        if let Some(search) = &mut self.search {
+        let task = self.search.as_ref().and_then(|_| self.task_at(position));
+        if let (Some(search), Some(task)) = (&mut self.search, task) {
             search.set_aside(cell.key, *id, &task.spec.start, by.as_ref());
         }
     }

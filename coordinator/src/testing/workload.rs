@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::ids::{BaselineId, CellId, TaskId};
-use common::pb::encode_evidence;
 use common::protocol::{CellText, FailureKind, Work};
 use common::record::{Attainment, BaselineEvidence, Evidence, Outcome, RunEvidence};
 use sha2::{Digest, Sha256};
 
+use crate::core::Opened;
 use crate::workload::{Planned, PlannedWork, Workload};
 
 /// A run of the fake workload; equal numbers are equal tasks.
@@ -170,14 +170,14 @@ impl Workload for FakeWorkload {
             .is_none_or(|largest| largest < id)
     }
 
-    fn recorded(&mut self, position: u64, id: &TaskId, evidence: &Evidence) -> Vec<TaskId> {
+    fn recorded(&mut self, position: u64, id: &TaskId, result: &Opened) -> Vec<TaskId> {
         assert_eq!(
             task_id(self.tasks[position as usize]),
             *id,
             "a result came for another task"
         );
         let largest = self.results.keys().next_back().copied();
-        let bytes = encode_evidence(evidence);
+        let bytes = result.bytes.clone();
         if let Some(earlier) = self.results.insert(*id, bytes.clone()) {
             self.repetitions += 1;
             self.contradictions += u32::from(earlier != bytes);

@@ -9,13 +9,13 @@
 
 mod blobs;
 mod connect;
+mod idle;
 mod link;
 mod process;
 mod route;
 mod trouble;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::decode::decode_cell;
@@ -30,6 +30,7 @@ use blobs::Fetcher;
 pub use connect::Target;
 pub use link::Bearer;
 use link::{Client, Link};
+pub use process::SlotKind;
 use process::{SlotProcess, Spawner};
 pub use route::Route;
 
@@ -52,8 +53,8 @@ pub struct Config {
     pub bearer: Bearer,
     /// Who the worker is.
     pub session: session::Config,
-    /// The program that slots run: this one.
-    pub program: PathBuf,
+    /// What its slots are.
+    pub slots: SlotKind,
     /// A private folder for files.
     pub blobs: BlobFolder,
 }
@@ -128,7 +129,7 @@ impl Agent {
         let files = Client::new(target.connect_lazily(), config.bearer.clone());
         let slots = (0..profile.slots).map(|_| None).collect();
         let spawner = Spawner {
-            program: config.program,
+            kind: config.slots,
             blobs: config.blobs.clone(),
             threads: profile.threads_per_slot,
             memory: profile.memory_per_slot,
@@ -339,7 +340,7 @@ impl Agent {
             Err(error) => self.pending.push_back(Event::SlotDied {
                 slot,
                 kind: FailureKind::Crash,
-                message: format!("cannot start `{}`: {error}", self.spawner.program.display()),
+                message: format!("cannot start {error}"),
             }),
         }
     }

@@ -29,16 +29,26 @@ const LINES: usize = 3;
 /// Time that a process has to end after it has closed its pipe.
 const DYING: Duration = Duration::from_secs(2);
 
+/// What a slot is.
+#[derive(Clone, Debug)]
+pub enum SlotKind {
+    /// A process of this program, which computes.
+    Process(PathBuf),
+    /// A part of this process that answers tasks that do nothing, and no others: what load tests
+    /// have in the place of thousands of processes.
+    Idle,
+}
+
 /// How slots are started.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    pub(super) program: PathBuf,
+    pub(super) kind: SlotKind,
     pub(super) blobs: BlobFolder,
     pub(super) threads: u32,
     pub(super) memory: Option<u64>,
 }
 
-/// A slot's process.
+/// A slot at work, nearly always a process.
 #[derive(Debug)]
 pub(super) struct SlotProcess {
     pub(super) number: u64,
@@ -49,7 +59,7 @@ pub(super) struct SlotProcess {
 }
 
 #[derive(Debug)]
-enum Request {
+pub(super) enum Request {
     Assign(Vec<Lease>),
     Stop(Vec<LeaseId>),
 }
@@ -93,7 +103,19 @@ impl Spawner {
         inbox: &Inbox,
         fetcher: &Fetcher,
     ) -> io::Result<SlotProcess> {
-        let mut command = Command::new(&self.program);
+        let (requests, from) = mpsc::unbounded_channel();
+        let program = match &self.kind {
+            SlotKind::Process(program) => program,
+            SlotKind::Idle => {
+                return Ok(SlotProcess {
+                    number,
+                    pid: None,
+                    requests,
+                    task: tokio::spawn(super::idle::answer(slot, source, inbox.clone(), from)),
+                });
+            }
+        };
+        let mut command = Command::new(program);
         command.arg("slot").arg("--blobs").arg(&self.blobs.0);
         command.arg("--threads").arg(self.threads.to_string());
         if let Some(memory) = self.memory {
@@ -109,9 +131,10 @@ impl Spawner {
             // A Ctrl-C is for the worker, which stops its slots in its own way.
             .process_group(0)
             .kill_on_drop(true);
-        let child = command.spawn()?;
+        let child = command.spawn().map_err(|error| {
+            io::Error::new(error.kind(), format!("`{}`: {error}", program.display()))
+        })?;
         let pid = child.id();
-        let (requests, from) = mpsc::unbounded_channel();
         let keeper = Keeper {
             slot,
             source,

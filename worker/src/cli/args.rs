@@ -35,6 +35,9 @@ pub(super) struct JoinArgs {
     /// and the end of standard input ends the worker.
     #[arg(long)]
     pub(super) local: bool,
+    /// Be this many workers that compute nothing: for load tests of a coordinator.
+    #[arg(long, value_name = "N", hide = true)]
+    pub(super) crowd: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,7 +17,7 @@ use super::args::JoinArgs;
 use super::endpoint::target;
 use super::settings::{LogFormat, Settings, SettingsError, resolve};
 use super::{BadInput, Status};
-use crate::agent::{self, Bearer, End, Route, Target, Wishes};
+use crate::agent::{self, Bearer, End, Route, SlotKind, Target, Wishes};
 use crate::files::BlobFolder;
 use crate::session::{self, Exit};
 use crate::slot::VERSION;
@@ -62,24 +62,44 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         .prefix("worker-")
         .tempdir()
         .context("cannot make a folder for files")?;
+    if let Some(count) = args.crowd {
+        let crowd = (0..count)
+            .map(|_| {
+                Ok(agent::Config {
+                    route: self::route(url, &settings)?,
+                    bearer: bearer.clone(),
+                    session: session_config(&settings)?,
+                    slots: SlotKind::Idle,
+                    blobs: BlobFolder(folder.path().to_path_buf()),
+                })
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        return runtime()?.block_on(be_many(crowd, end));
+    }
     let config = agent::Config {
         route,
         bearer,
         session: session_config(&settings)?,
-        program: std::env::current_exe().context("this program cannot find itself")?,
+        slots: SlotKind::Process(
+            std::env::current_exe().context("this program cannot find itself")?,
+        ),
         blobs: BlobFolder(folder.path().to_path_buf()),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        // Messages need little; the cores are for the slots.
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = runtime()?;
     let grace = Duration::from_secs_f64(settings.grace);
     let end = runtime.block_on(work(config, args.local, grace, end));
     // What is still open is of no use to anybody.
     runtime.shutdown_background();
     drop(folder);
     end
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        // Messages need little; the cores are for the slots.
+        .worker_threads(2)
+        .enable_all()
+        .build()
 }
 
 fn settings(args: &JoinArgs) -> anyhow::Result<Settings> {
@@ -238,6 +258,29 @@ async fn work(
         }
         let _ = leave.try_send(if asked { grace.min(HURRY) } else { grace });
         asked = true;
+    }
+}
+
+/// Runs many agents until all of them have come to their end, or nobody waits for them.
+async fn be_many(crowd: Vec<agent::Config>, end: oneshot::Receiver<()>) -> anyhow::Result<Status> {
+    let mut agents = tokio::task::JoinSet::new();
+    // Wishes that never come true: a sender that is dropped would make them.
+    let mut unwished = Vec::new();
+    for config in crowd {
+        let (_, leave) = mpsc::channel(1);
+        let (keep, end) = oneshot::channel();
+        unwished.push(keep);
+        agents.spawn(agent::run(config, Wishes { leave, end }));
+    }
+    let all = async {
+        while let Some(ended) = agents.join_next().await {
+            conclude(ended?, false)?;
+        }
+        Ok(Status::Done)
+    };
+    tokio::select! {
+        status = all => status,
+        _ = end => Ok(Status::Done),
     }
 }
 

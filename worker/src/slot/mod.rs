@@ -29,8 +29,8 @@ use crate::frame;
 pub use cells::{Cells, ReadyCell};
 pub use compute::{Failed, compute};
 use queue::Queue;
-use telemetry::Meter;
 pub(crate) use telemetry::resident;
+use telemetry::{Meter, Peak};
 
 /// The build that worker and slot must share.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -159,6 +159,7 @@ fn listen(queue: &Queue, answers: &Answers) -> anyhow::Result<()> {
 /// Computes task after task.
 fn work(config: &Config, queue: &Queue, answers: &Answers) -> io::Result<()> {
     let mut cells = Cells::new(config.blobs.clone());
+    let mut peak = Peak::default();
     let mut reports: Vec<Report> = Vec::new();
     let mut oldest = Instant::now();
     loop {
@@ -177,7 +178,7 @@ fn work(config: &Config, queue: &Queue, answers: &Answers) -> io::Result<()> {
         if reports.is_empty() {
             oldest = Instant::now();
         }
-        let report = execute(config, &mut cells, queue, &lease);
+        let report = execute(config, &mut cells, &mut peak, queue, &lease);
         reports.push(report);
         queue.done();
         if !tiny {
@@ -187,10 +188,16 @@ fn work(config: &Config, queue: &Queue, answers: &Answers) -> io::Result<()> {
 }
 
 /// One task to its report.
-fn execute(config: &Config, cells: &mut Cells, queue: &Queue, lease: &Lease) -> Report {
+fn execute(
+    config: &Config,
+    cells: &mut Cells,
+    peak: &mut Peak,
+    queue: &Queue,
+    lease: &Lease,
+) -> Report {
     let meter = Meter::start();
     let computed = compute(cells, lease, config.threads, &mut || queue.is_stopped());
-    let telemetry = meter.read();
+    let telemetry = meter.read(peak);
     let outcome = match computed {
         Ok(Outcome::Result(mut result)) => {
             result.telemetry = telemetry;

@@ -1,9 +1,30 @@
 //! What a task costs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::record::Telemetry;
 use rustix::time::{ClockId, clock_gettime};
+
+/// How long a reading of the largest memory is good for. It costs more than a
+/// tiny task, and only such tasks end again so soon.
+const FRESH: Duration = Duration::from_millis(20);
+
+/// The largest memory of this process so far.
+#[derive(Debug, Default)]
+pub(super) struct Peak {
+    read: Option<Instant>,
+    bytes: u64,
+}
+
+impl Peak {
+    fn bytes(&mut self) -> u64 {
+        if self.read.is_none_or(|at| at.elapsed() >= FRESH) {
+            self.bytes = status_kib("/proc/self/status", "VmHWM:").unwrap_or(0) << 10;
+            self.read = Some(Instant::now());
+        }
+        self.bytes
+    }
+}
 
 /// Measures from its start.
 #[derive(Debug)]
@@ -20,11 +41,11 @@ impl Meter {
         }
     }
 
-    pub(super) fn read(&self) -> Telemetry {
+    pub(super) fn read(&self, peak: &mut Peak) -> Telemetry {
         Telemetry {
             seconds: self.began.elapsed().as_secs_f64(),
             cpu_seconds: (cpu_seconds() - self.cpu).max(0.0),
-            peak_memory: status_kib("/proc/self/status", "VmHWM:").unwrap_or(0) << 10,
+            peak_memory: peak.bytes(),
         }
     }
 }

@@ -50,6 +50,8 @@ pub(super) struct Writer {
     /// The next ticket in order.
     expected: u64,
     workers: IdMap<WorkerId, i64>,
+    /// Whether some task may have a checkpoint that its result makes useless.
+    has_checkpoints: bool,
 }
 
 /// What a transaction changes in memory, if it is committed.
@@ -58,6 +60,7 @@ struct Changes {
     chain: Chain,
     recorded: Vec<TaskId>,
     workers: BTreeMap<WorkerId, i64>,
+    has_checkpoints: bool,
 }
 
 /// Why an order was not carried out.
@@ -111,12 +114,17 @@ impl Writer {
         filter: Arc<Filter>,
         chain: Chain,
     ) -> Result<Self, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM checkpoints)";
+        let has_checkpoints = connection
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(|error| database("look for checkpoints", &error))?;
         Ok(Self {
             connection,
             filter,
             chain,
             expected: 1,
             workers: IdMap::default(),
+            has_checkpoints,
         })
     }
 
@@ -163,6 +171,7 @@ impl Writer {
             chain: self.chain,
             recorded: Vec::new(),
             workers: BTreeMap::new(),
+            has_checkpoints: self.has_checkpoints,
         };
         let mut apply = Apply {
             transaction: &transaction,
@@ -197,6 +206,7 @@ impl Writer {
         self.expected = changes.expected;
         self.chain = changes.chain;
         self.workers.extend(changes.workers);
+        self.has_checkpoints = changes.has_checkpoints;
         for task in changes.recorded {
             self.filter.insert(&task);
         }
@@ -370,11 +380,14 @@ impl Apply<'_> {
                 task,
                 state,
                 evaluations,
-            } => self.execute(
-                "INSERT OR REPLACE INTO checkpoints (task, state, evaluations) \
-                 SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM results WHERE task = ?1)",
-                params![task.0, state.as_ref(), *evaluations as i64],
-            )?,
+            } => {
+                self.changes.has_checkpoints = true;
+                self.execute(
+                    "INSERT OR REPLACE INTO checkpoints (task, state, evaluations) \
+                     SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM results WHERE task = ?1)",
+                    params![task.0, state.as_ref(), *evaluations as i64],
+                )?;
+            }
             Record::ReleaseTheta { sweep, tasks } => {
                 for task in tasks {
                     self.release_theta(*sweep, task)?;
@@ -486,7 +499,9 @@ impl Apply<'_> {
         }
         self.changes.chain = self.changes.chain.with(task, &evidence.digest);
         self.changes.recorded.push(*task);
-        self.execute("DELETE FROM checkpoints WHERE task = ?1", params![task.0])?;
+        if self.changes.has_checkpoints {
+            self.execute("DELETE FROM checkpoints WHERE task = ?1", params![task.0])?;
+        }
         if let Some(kept) = theta {
             self.keep_theta(task, kept)?;
         }
