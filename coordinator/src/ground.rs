@@ -39,6 +39,7 @@ impl Ground {
     /// # Errors
     /// What cannot be had, with the exit code that fits.
     pub async fn open(settings: &Settings) -> Result<Self, Failure> {
+        raise_descriptors();
         if settings.local_workers > 0 {
             local::program().map_err(|message| (code::BAD_INPUT, message))?;
         }
@@ -138,6 +139,17 @@ fn serve(
             tracing::error!(%error, "the server ended");
         }
     })
+}
+
+/// As many connections as the system allows: a thousand workers are more than the 1024 descriptors
+/// that many systems begin with.
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open connections stays as it is");
+    }
 }
 
 fn random_token() -> std::io::Result<String> {

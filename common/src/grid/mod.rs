@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use files::{FileSource, Folder, Uploaded};
 pub use schema::schema;
-pub use tasks::{CellIndex, GridTask, Spot, Tasks};
+pub use tasks::{CellIndex, Cursor, GridTask, Spot, Tasks};
 
 use crate::canon::reads_seed;
 use crate::decode::{Draft, Field};
@@ -136,12 +136,23 @@ impl Grid {
     /// Where the n-th task stands and what its run begins with: [`Grid::task`] without the cell,
     /// which most who ask have already.
     pub fn spot(&self, n: u64) -> Option<Spot<'_>> {
-        let (part, rest) = self.part_of(n)?;
-        let product = &self.parts[part];
-        let positions = product.space.get(rest)?;
-        let (seed, start) = product.of_run(&positions);
+        self.spot_from(n, &mut Cursor::default())
+    }
+
+    /// The same for who asks for one after the other: a step from the last one costs less than
+    /// the way from the start.
+    pub fn spot_from(&self, n: u64, cursor: &mut Cursor) -> Option<Spot<'_>> {
+        let follows = cursor.at.take().is_some_and(|at| at + 1 == n);
+        if !follows || !self.parts[cursor.part].space.step(&mut cursor.positions) {
+            let (part, rest) = self.part_of(n)?;
+            cursor.part = part;
+            cursor.positions = self.parts[part].space.get(rest)?;
+        }
+        cursor.at = Some(n);
+        let product = &self.parts[cursor.part];
+        let (seed, start) = product.of_run(&cursor.positions);
         Some(Spot {
-            cell: CellIndex::new(part, product.cell(&positions)),
+            cell: CellIndex::new(cursor.part, product.cell(&cursor.positions)),
             seed,
             start,
         })

@@ -226,6 +226,22 @@ impl Space {
         Some(out)
     }
 
+    /// Goes from a combination to the next one, in its place. False where only [`Space::get`]
+    /// knows it: where something is excluded, and at the end.
+    pub fn step(&self, positions: &mut [u64]) -> bool {
+        if !self.all.is_empty() {
+            return false;
+        }
+        for (position, len) in positions.iter_mut().zip(&self.lens).rev() {
+            *position += 1;
+            if *position < *len {
+                return true;
+            }
+            *position = 0;
+        }
+        false
+    }
+
     /// The position on one axis under which the `rest`-th combination lies;
     /// leaves in `rest` its number there.
     fn descend(&self, axis: usize, alive: &[u32], rest: &mut u64) -> u64 {

@@ -35,6 +35,16 @@ pub struct Spot<'a> {
     pub start: &'a Start,
 }
 
+/// Where somebody stands who asks for spots in order; of one grid.
+#[derive(Clone, Debug, Default)]
+pub struct Cursor {
+    /// The task it is at, if it is at one.
+    pub(super) at: Option<u64>,
+    pub(super) part: usize,
+    /// Its position on each dimension of the part.
+    pub(super) positions: Vec<u64>,
+}
+
 /// A task and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GridTask {

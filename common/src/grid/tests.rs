@@ -266,9 +266,11 @@ fn included_tasks_come_last_and_may_be_products_themselves() {
         tasks,
         [(1, 0), (2, 0), (9, 5), (7, 1), (8, 1), (7, 2), (8, 2)]
     );
+    let mut cursor = Cursor::default();
     for task in grid.tasks(0) {
         assert_eq!(grid.task(task.position).as_ref(), Some(&task));
         let spot = grid.spot(task.position).unwrap();
+        assert_eq!(grid.spot_from(task.position, &mut cursor), Some(spot));
         assert_eq!((spot.cell, spot.start), (task.cell, &task.spec.start));
         if reads_seed(&task.spec.cell, &task.spec.start) {
             assert_eq!(spot.seed, task.spec.seed);

@@ -45,7 +45,7 @@ impl Default for Config {
             grace: Duration::ZERO,
             retry: RetryLimits::default(),
             max_sessions: 4096,
-            max_unpersisted: 65_536,
+            max_unpersisted: 16_384,
             max_parked: 4096,
             store_retry: Duration::from_millis(250),
         }

@@ -69,7 +69,8 @@ impl Core {
             .values()
             .map(|worker| u64::from(worker.window))
             .sum();
-        let target = (2 * windows + 256).clamp(512, 8 * CHUNK);
+        // Two lookups on their way keep store and scheduler busy at a time.
+        let target = (2 * windows + 256).clamp(2 * CHUNK, 8 * CHUNK);
         let running: Vec<SweepNumber> = self
             .sweeps
             .values()

@@ -20,7 +20,7 @@ use common::canon::{
     CellIdentity, DataIdentity, StartIdentity, TheorySizes, assumptions_broken, baseline_id,
     describe, notes,
 };
-use common::grid::{CellIndex, Grid, GridTask};
+use common::grid::{CellIndex, Cursor, Grid, GridTask};
 use common::ids::{BaselineId, CellId, IdMap, TaskId, to_hex};
 use common::math::NUMERIC_LEVEL;
 use common::protocol::{CellText, FailureKind};
@@ -54,6 +54,8 @@ pub struct GridSweep {
     starts: Vec<(Start, Arc<PlannedStart>)>,
     /// The cell that was asked for last: mostly that of the next task, too.
     last: Option<(CellIndex, Arc<SweepCell>)>,
+    /// Where the walk is.
+    walk: Cursor,
     kept: Kept,
     search: Option<WorstSearch>,
     counts: Counts,
@@ -85,10 +87,10 @@ struct SweepCell {
     inside: bool,
 }
 
-/// A place of the plan, with all that its run needs.
+/// What a place of the plan adds to its cell, which is the last one that was asked for.
 struct PlannedRun {
-    cell: Arc<SweepCell>,
-    start: Arc<PlannedStart>,
+    /// Number of its start.
+    start: usize,
     seed: u64,
 }
 
@@ -139,6 +141,7 @@ impl GridSweep {
             places: BTreeMap::new(),
             starts: Vec::new(),
             last: None,
+            walk: Cursor::default(),
             kept: Kept::new(keep),
             counts: Counts::default(),
         }
@@ -240,45 +243,48 @@ impl GridSweep {
     ///
     /// # Errors
     /// When its cell has no data; a grid whose data were checked has none such.
-    fn plan(&mut self, position: u64) -> Result<PlannedRun, SweepError> {
+    fn plan(&mut self, position: u64, cursor: &mut Cursor) -> Result<PlannedRun, SweepError> {
         let lost = || SweepError::Cell(format!("the sweep has no task {position}"));
-        let Some(spot) = self.grid.spot(position) else {
+        let Some(spot) = self.grid.spot_from(position, cursor) else {
             let task = self.task_at(position).ok_or_else(lost)?;
-            let cell = self.cell(&task)?;
+            self.last = Some((task.cell, self.cell(&task)?));
             let start = self.start(&task.spec.start)?;
             let seed = task.spec.seed;
-            return Ok(PlannedRun { cell, start, seed });
+            return Ok(PlannedRun { start, seed });
         };
         let (index, seed) = (spot.cell, spot.seed);
-        let known = self.starts.iter().find(|(start, _)| start == spot.start);
+        let known = (self.starts.iter()).position(|(start, _)| start == spot.start);
         let start = match known {
-            Some((_, planned)) => Arc::clone(planned),
+            Some(start) => start,
             None => {
                 let start = spot.start.clone();
                 self.start(&start)?
             }
         };
-        let cell = match &self.last {
-            Some((last, cell)) if *last == index => Arc::clone(cell),
-            _ => {
-                let cell = match self.cells.get(&index) {
-                    Some(cell) => Arc::clone(cell),
-                    None => {
-                        let task = self.grid.task(position).ok_or_else(lost)?;
-                        self.cell(&task)?
-                    }
-                };
-                self.last = Some((index, Arc::clone(&cell)));
-                cell
-            }
-        };
+        if self.last.as_ref().is_none_or(|(last, _)| *last != index) {
+            let cell = match self.cells.get(&index) {
+                Some(cell) => Arc::clone(cell),
+                None => {
+                    let task = self.grid.task(position).ok_or_else(lost)?;
+                    self.cell(&task)?
+                }
+            };
+            self.last = Some((index, cell));
+        }
         // Where nothing is drawn from it, equal tasks have equal seeds.
-        let seed = if cell.identity.reads_seed(&start.identity) {
+        let (cell, planned) = self.parts(start);
+        let seed = if cell.identity.reads_seed(&planned.identity) {
             seed
         } else {
             0
         };
-        Ok(PlannedRun { cell, start, seed })
+        Ok(PlannedRun { start, seed })
+    }
+
+    /// The last cell that was asked for, and a start by number.
+    fn parts(&self, start: usize) -> (&Arc<SweepCell>, &Arc<PlannedStart>) {
+        let (_, cell) = self.last.as_ref().expect("a plan has asked for a cell");
+        (cell, &self.starts[start].1)
     }
 
     /// The cell of a planned task that has been met.
@@ -344,9 +350,10 @@ impl GridSweep {
         Ok(cell)
     }
 
-    fn start(&mut self, start: &Start) -> Result<Arc<PlannedStart>, SweepError> {
-        if let Some((_, planned)) = self.starts.iter().find(|(known, _)| known == start) {
-            return Ok(Arc::clone(planned));
+    /// The number of a start.
+    fn start(&mut self, start: &Start) -> Result<usize, SweepError> {
+        if let Some(number) = self.starts.iter().position(|(known, _)| known == start) {
+            return Ok(number);
         }
         let failed = |e: &dyn std::fmt::Display| SweepError::Cell(e.to_string());
         let planned = Arc::new(PlannedStart {
@@ -355,8 +362,8 @@ impl GridSweep {
             name: start.to_string(),
             random: start.is_random(),
         });
-        self.starts.push((start.clone(), Arc::clone(&planned)));
-        Ok(planned)
+        self.starts.push((start.clone(), planned));
+        Ok(self.starts.len() - 1)
     }
 
     /// The value of the baseline of a cell, if it is solved.
@@ -371,9 +378,11 @@ impl GridSweep {
         run: &RunEvidence,
         digest: [u8; 32],
     ) -> Vec<TaskId> {
-        let Ok(PlannedRun { cell, start, seed }) = self.plan(position) else {
+        let Ok(PlannedRun { start, seed }) = self.plan(position, &mut Cursor::default()) else {
             return Vec::new();
         };
+        let (cell, start) = self.parts(start);
+        let (cell, start) = (Arc::clone(cell), Arc::clone(start));
         let added = self.fold.add_run(&RecordedRun {
             cell: cell.key,
             task: *id,
@@ -448,7 +457,7 @@ impl GridSweep {
         let place = *self.places.get(&run.cell)?;
         let cell = Arc::clone(self.cells.get(&place.cell)?);
         let start = self.start(&run.start()).ok()?;
-        let id = cell.identity.task(&start.identity, run.seed());
+        let id = (cell.identity).task(&self.starts[start].1.identity, run.seed());
         (!self.fold.contains(id)).then_some(id)
     }
 }
@@ -465,16 +474,23 @@ impl Workload for GridSweep {
     }
 
     fn task(&mut self, position: u64) -> Planned {
-        match self.plan(position) {
-            Ok(PlannedRun { cell, start, seed }) => Planned {
-                id: cell.identity.task(&start.identity, seed),
-                work: PlannedWork::Run {
-                    cell: Arc::clone(&cell.text),
-                    seed,
-                    start: Arc::clone(&start.json),
-                    baseline: cell.baseline,
-                },
-            },
+        // Taken out while it is used with the rest.
+        let mut walk = std::mem::take(&mut self.walk);
+        let planned = self.plan(position, &mut walk);
+        self.walk = walk;
+        match planned {
+            Ok(PlannedRun { start, seed }) => {
+                let (cell, start) = self.parts(start);
+                Planned {
+                    id: cell.identity.task(&start.identity, seed),
+                    work: PlannedWork::Run {
+                        cell: Arc::clone(&cell.text),
+                        seed,
+                        start: Arc::clone(&start.json),
+                        baseline: cell.baseline,
+                    },
+                }
+            }
             // Every cell's data were checked before the sweep began; a grid
             // that changed under us has no honest task here.
             Err(error) => unreachable!("position {position}: {error}"),
@@ -508,7 +524,10 @@ impl Workload for GridSweep {
     }
 
     fn set_aside(&mut self, position: u64, id: &TaskId, kind: FailureKind) {
-        let Ok(PlannedRun { cell, .. }) = self.plan(position) else {
+        if self.plan(position, &mut Cursor::default()).is_err() {
+            return;
+        }
+        let Some((_, cell)) = self.last.clone() else {
             return;
         };
         match self.fold.add_failed(cell.key, *id) {

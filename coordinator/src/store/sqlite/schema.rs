@@ -67,7 +67,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
         .map_err(|error| database("open the database for reading", &error))?;
     let prepare = || {
         connection.busy_timeout(Duration::from_secs(5))?;
-        connection.pragma_update(None, "cache_size", -16_384)
+        connection.pragma_update(None, "cache_size", -8192)
     };
     prepare().map_err(|error| database("set up a reader", &error))?;
     Ok(connection)
@@ -80,8 +80,8 @@ fn set_up(connection: &Connection) -> Result<(), StoreError> {
         // A commit returns when it is on the disk.
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
-        // Kibibytes; the index of a million results fits.
-        connection.pragma_update(None, "cache_size", -32_768)?;
+        // Kibibytes. The system has the rest of the file in memory.
+        connection.pragma_update(None, "cache_size", -16_384)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(())
     };

@@ -20,8 +20,9 @@ use crate::core::{AlreadyThere, Exception, KeptTheta, Opened, Record, SweepState
 /// How long the first ticket of a commit waits for others. One sync then
 /// serves all of them, and nobody waits: workers go on before the receipt.
 const GATHER: Duration = Duration::from_millis(10);
-/// Records after which a commit waits for no more.
-const ENOUGH: usize = 8192;
+/// Records after which a commit waits for no more: about as many as are written
+/// in the same time.
+const ENOUGH: usize = 1024;
 
 /// Something to write.
 #[derive(Debug)]
