@@ -135,20 +135,8 @@ impl Sweep {
             }
             Outcome::Interrupted => {
                 let clean = watch.hand_back().await;
-<<<<<<< HEAD
-||||||| parent of 3098c09 (--launch: workers on a list of hosts through ssh, or as batch jobs of Slurm)
-                if let Some(local) = local {
-                    local.stop().await;
-                }
-=======
-                helpers.stop().await;
->>>>>>> 3098c09 (--launch: workers on a list of hosts through ssh, or as batch jobs of Slurm)
                 watch.progress.finish();
-                match local {
-                    Some(local) if clean => local.stop().await,
-                    Some(local) => local.kill().await,
-                    None => {}
-                }
+                helpers.stop_after(clean).await;
                 let how = if clean {
                     ", nothing is lost"
                 } else {
@@ -204,8 +192,16 @@ impl Helpers {
     }
 
     async fn stop(self) {
-        if let Some(local) = self.local {
-            local.stop().await;
+        self.stop_after(true).await;
+    }
+
+    /// If they did not hand back what they hold (`clean`), nobody has time left
+    /// to wait for local ones.
+    async fn stop_after(self, clean: bool) {
+        match self.local {
+            Some(local) if clean => local.stop().await,
+            Some(local) => local.kill().await,
+            None => {}
         }
         if let Some(launched) = self.launched {
             launched.stop().await;

@@ -63,6 +63,9 @@ def dockerfile():
     members = re.search(r"members = (\[.*?\])", (REPOSITORY / "Cargo.toml").read_text(), re.DOTALL)[1]
     for member in re.findall(r'"([^"]+)"', members):
         assert member.split("/")[0] in kept, f"the package {member} is not copied"
+    for manifest in REPOSITORY.glob("*/Cargo.toml"):
+        for script in re.findall(r'^build = "../([^"]+)"', manifest.read_text(), re.MULTILINE):
+            assert script in kept, f"{manifest} builds with {script}, which is not copied"
     wanted = re.search(r'rust-version = "([\d.]+)"', (REPOSITORY / "Cargo.toml").read_text())[1]
     assert f"FROM rust:{wanted}-" in text, f"the image builds with another Rust than {wanted}"
     # The base has these and no more: glibc and libgcc.

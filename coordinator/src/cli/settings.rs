@@ -73,6 +73,8 @@ impl Settings {
             admin_token: None,
             tls: None,
             log: Log::default(),
+            launch: None,
+            advertise: None,
             warnings: Vec::new(),
         }
     }
