@@ -94,8 +94,14 @@ const EXAMPLES: [(&str, &[&str]); 21] = [
             "coordinator completions fish > ~/.config/fish/completions/coordinator.fish",
         ],
     ),
-    ("export", &[]),
-    ("bench", &[]),
+    (
+        "export",
+        &[
+            "coordinator export --grid grid.yaml --out runs.parquet",
+            "coordinator export --sweep theorem --out - --format jsonl",
+        ],
+    ),
+    ("bench", &["coordinator bench --case noop --tasks 100000"]),
 ];
 
 /// The command line, with everything that its help says.
@@ -111,7 +117,7 @@ pub(super) fn command() -> clap::Command {
             root = root
                 .after_long_help(text)
                 .after_help("`--help` says more, and `coordinator COMMAND --help` on a command.");
-        } else if known.iter().any(|k| k == name) && !examples.is_empty() {
+        } else if known.iter().any(|k| k == name) {
             root = root.mut_subcommand(name, |command| command.after_long_help(shown(examples)));
         }
     }
