@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::run;
 use crate::sweep::{Contents, DataTable};
-pub use settings::{FailOn, Settings};
+pub use settings::{FailOn, Settings, check_configuration};
 
 /// Exit codes of CONTRACT §3.
 pub mod code {

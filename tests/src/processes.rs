@@ -113,6 +113,19 @@ impl RunningSweep {
         }
     }
 
+    /// Waits until it says something that has these words.
+    ///
+    /// # Panics
+    /// If it ends, or hangs, before.
+    pub fn wait_for_words(&mut self, words: &str) -> String {
+        let said = |moment: &Value| {
+            let message = moment["message"].as_str();
+            message.filter(|m| m.contains(words)).map(str::to_owned)
+        };
+        let moment = self.wait_for(|moment| said(moment).is_some());
+        said(&moment).unwrap_or_default()
+    }
+
     /// Waits until at least this many tasks are recorded.
     ///
     /// # Panics
@@ -120,6 +133,16 @@ impl RunningSweep {
     pub fn wait_for_recorded(&mut self, count: u64) -> u64 {
         let moment = self.wait_for(|m| m["recorded"].as_u64().is_some_and(|r| r >= count));
         moment["recorded"].as_u64().unwrap_or(0)
+    }
+
+    /// The tasks recorded when it last said so.
+    pub fn last_recorded(&self) -> u64 {
+        let moments = self.said.iter().rev();
+        let recorded = |line: &String| {
+            let moment: Value = serde_json::from_str(line).ok()?;
+            moment["recorded"].as_u64()
+        };
+        moments.filter_map(recorded).next().unwrap_or(0)
     }
 
     /// Kills it with SIGKILL.

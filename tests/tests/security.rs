@@ -295,6 +295,20 @@ impl Client {
         request
     }
 
+    /// Waits until the store is open: the port was open before.
+    async fn until_it_leads(&mut self) {
+        loop {
+            let request = self.request(wire::FetchBlobRequest {
+                sha256: vec![0; 32].into(),
+            });
+            let status = self.client.fetch_blob(request).await.unwrap_err();
+            if status.code() == Code::NotFound {
+                return;
+            }
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        }
+    }
+
     /// Says this in a session and waits for its end; how it ended.
     async fn session(&mut self, messages: Vec<Kind>, stays: bool) -> Status {
         let said = messages
@@ -406,6 +420,90 @@ fn nonsense_with_the_right_token_is_refused_by_type_and_the_sweep_is_unharmed() 
     assert!(sweep.finish().success());
     assert!(wait(&mut joined).success());
     assert_eq!(scene.summary("abused"), undisturbed);
+}
+
+/// A worker that sends a second result with other bits: a broken machine, or somebody who cheats.
+#[test]
+fn a_second_result_with_other_bits_is_an_alarm_and_the_first_one_counts() {
+    let scene = Scene::new();
+    let mut command = scene.sweep("torn", 0);
+    command
+        .args(["--listen", "127.0.0.1:0"])
+        .env("SWEEP_TOKEN", TOKEN);
+    let mut sweep = RunningSweep::start(&mut command);
+    let port = port_of(&url_of(&mut sweep));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let receipts = runtime.block_on(async {
+        let mut client = Client::connect(port, TOKEN).await;
+        client.until_it_leads().await;
+        let (to, from) = tokio::sync::mpsc::channel(16);
+        let say = async |kind| {
+            let message = wire::WorkerMessage { kind: Some(kind) };
+            to.send(message).await.unwrap();
+        };
+        let Kind::Hello(mut hello) = hello("liar") else {
+            unreachable!()
+        };
+        hello.numerics_version = common::canon::NUMERICS_VERSION;
+        hello.numeric_levels = vec![common::math::NUMERIC_LEVEL.to_owned()];
+        say(Kind::Hello(hello)).await;
+        say(Kind::Credit(wire::Credit { window: 1 })).await;
+        let request = client.request(tokio_stream::wrappers::ReceiverStream::new(from));
+        let mut answers = client.client.work(request).await.unwrap().into_inner();
+        let mut receipts = Vec::new();
+        let mut lease = None;
+        while receipts.len() < 3 {
+            use wire::coordinator_message::Kind as Said;
+            match answers.message().await.unwrap().unwrap().kind.unwrap() {
+                Said::Leases(batch) if lease.is_none() => {
+                    lease = batch.leases[0].id.clone();
+                    // Twice the same, then another value.
+                    for value in [0.25, 0.25, 0.125] {
+                        say(Kind::Reports(baseline_of(lease.clone(), value))).await;
+                    }
+                }
+                Said::Receipts(batch) => receipts.extend(batch.receipts),
+                _ => {}
+            }
+        }
+        receipts
+    });
+    let mut statuses: Vec<i32> = receipts.iter().map(|receipt| receipt.status).collect();
+    statuses.sort_unstable();
+    let expected = [
+        wire::ReceiptStatus::Recorded,
+        wire::ReceiptStatus::Duplicate,
+        wire::ReceiptStatus::Conflict,
+    ];
+    assert_eq!(statuses, expected.map(i32::from));
+    let line = sweep.wait_for_words("ALARM");
+    assert!(line.contains("two results with different bits"), "{line}");
+    sweep.kill();
+    let store = scene.path("torn");
+    let results = "SELECT count(*) FROM results";
+    assert_eq!(tests::scene::count(&store, results), 1);
+    let kept = "SELECT count(*) FROM conflicts JOIN results USING (task) \
+                WHERE conflicts.evidence <> results.evidence";
+    assert_eq!(tests::scene::count(&store, kept), 1);
+}
+
+/// A report that claims a baseline.
+fn baseline_of(lease: Option<wire::LeaseId>, value: f64) -> wire::ReportBatch {
+    let baseline = wire::BaselineEvidence {
+        value,
+        lower_bound: value,
+        status: wire::Attainment::Attained.into(),
+        ..wire::BaselineEvidence::default()
+    };
+    let kind = Some(wire::evidence::Kind::Baseline(baseline));
+    let result = wire::TaskResult {
+        evidence: prost::Message::encode_to_vec(&wire::Evidence { kind }).into(),
+        ..wire::TaskResult::default()
+    };
+    let outcome = Some(wire::report::Outcome::Result(result));
+    wire::ReportBatch {
+        reports: vec![wire::Report { lease, outcome }],
+    }
 }
 
 #[test]

@@ -176,16 +176,20 @@ struct YamlFile {
 
 impl YamlFile {
     fn read(path: &PathBuf) -> Result<Self, String> {
-        use common::diagnostic::Diagnostics;
-        use common::node::{self, Limits};
         let text = std::fs::read_to_string(path)
             .map_err(|e| format!("--config {}: {e}", path.display()))?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, String> {
+        use common::diagnostic::Diagnostics;
+        use common::node::{self, Limits};
         let source = common::diagnostic::Source {
             name: path.display().to_string(),
-            text: text.clone(),
+            text: text.to_owned(),
         };
         let mut found = Diagnostics::new();
-        let root = node::parse(&text, Limits::GRID, &mut found);
+        let root = node::parse(text, Limits::GRID, &mut found);
         let mut values = Map::new();
         if let Some(root) = root {
             settings_of(&root, path, &mut values, &mut found);
@@ -195,6 +199,14 @@ impl YamlFile {
         }
         Ok(Self { values })
     }
+}
+
+/// Checks the form of a configuration file; what its values name is not looked at.
+///
+/// # Errors
+/// All mistakes, as text for people.
+pub fn check_configuration(name: &str, text: &str) -> Result<(), String> {
+    YamlFile::parse(Path::new(name), text).map(drop)
 }
 
 fn settings_of(

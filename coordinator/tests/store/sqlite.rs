@@ -41,6 +41,19 @@ fn a_store_that_is_in_use_is_refused_with_its_owner() {
 }
 
 #[test]
+fn only_its_owner_can_read_a_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Directory::new();
+    let store = place.open();
+    for ending in ["", "-wal", "-shm"] {
+        let file = file(&place).with_extension(format!("sqlite3{ending}"));
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+    drop(store);
+}
+
+#[test]
 fn a_store_of_a_newer_schema_is_refused() {
     let place = Directory::new();
     drop(place.open());

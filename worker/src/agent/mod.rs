@@ -12,6 +12,7 @@ mod connect;
 mod link;
 mod process;
 mod route;
+mod spool;
 mod trouble;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ pub use link::Bearer;
 use link::{Client, Link};
 use process::{SlotProcess, Spawner};
 pub use route::Route;
+pub use spool::{Spool, SpoolError, decode as decode_spooled};
 
 /// Time between two ticks of the session.
 const TICK: Duration = Duration::from_millis(20);
@@ -56,6 +58,8 @@ pub struct Config {
     pub program: PathBuf,
     /// A private folder for files.
     pub blobs: BlobFolder,
+    /// Where results wait for a coordinator.
+    pub spool: Option<Spool>,
 }
 
 /// What comes from outside beside the coordinator.
@@ -107,6 +111,7 @@ struct Agent {
     events: mpsc::Receiver<(Source, Event)>,
     /// Events that effects gave at once.
     pending: VecDeque<Event>,
+    spool: Option<spool::Keeper>,
     fetcher: Fetcher,
     spawner: Spawner,
     link: Option<Link>,
@@ -127,20 +132,28 @@ impl Agent {
         let target = config.route.target();
         let files = Client::new(target.connect_lazily(), config.bearer.clone());
         let slots = (0..profile.slots).map(|_| None).collect();
+        let seed = config.session.seed;
         let spawner = Spawner {
             program: config.program,
             blobs: config.blobs.clone(),
             threads: profile.threads_per_slot,
             memory: profile.memory_per_slot,
         };
+        let mut session = Session::new(config.session, Timestamp(0));
+        let spool = config.spool.and_then(|spool| {
+            spool::Keeper::start(spool, &mut session)
+                .inspect_err(|error| tracing::warn!(%error, "there is no spool"))
+                .ok()
+        });
         Self {
             route: config.route,
             source: target.clone(),
             target,
             bearer: config.bearer,
             began: Instant::now(),
-            fetcher: Fetcher::new(files, config.blobs, config.session.seed),
-            session: Session::new(config.session, Timestamp(0)),
+            fetcher: Fetcher::new(files, config.blobs, seed),
+            session,
+            spool,
             inbox,
             events,
             pending: VecDeque::new(),
@@ -215,6 +228,9 @@ impl Agent {
                     return Some(exit);
                 }
             }
+        }
+        if let Some(spool) = &mut self.spool {
+            spool.follow(&self.session, self.session.is_connected());
         }
         None
     }
@@ -384,6 +400,12 @@ impl Agent {
     async fn finish(&mut self, end: &End) {
         for process in self.slots.iter_mut().filter_map(Option::take) {
             process.end().await;
+        }
+        if let Some(mut spool) = self.spool.take() {
+            // Whoever ends is not connected any more.
+            spool.follow(&self.session, false);
+            // Seconds at most, and nothing else is left to do.
+            let _ = tokio::task::spawn_blocking(move || spool.finish()).await;
         }
         if let Some(link) = self.link.take()
             && *end != End::AtOnce

@@ -38,7 +38,10 @@ pub(super) fn main(args: &EvaluateArgs) -> anyhow::Result<Status> {
 }
 
 /// The answer to a point file.
-fn evaluate(path: &Path, text: Vec<u8>) -> anyhow::Result<Value> {
+///
+/// # Errors
+/// What is wrong with it: see [`super::is_bad_input`].
+pub fn evaluate(path: &Path, text: Vec<u8>) -> anyhow::Result<Value> {
     let bad = |why: String| BadInput(format!("`{}`: {why}", path.display()));
     let file: Map<String, Value> =
         serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;

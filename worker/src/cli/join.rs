@@ -15,9 +15,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::JoinArgs;
 use super::endpoint::target;
+use super::folder::Private;
 use super::settings::{LogFormat, Settings, SettingsError, resolve};
 use super::{BadInput, Status};
-use crate::agent::{self, Bearer, End, Route, Target, Wishes};
+use crate::agent::{self, Bearer, End, Route, Spool, Target, Wishes};
 use crate::files::BlobFolder;
 use crate::session::{self, Exit};
 use crate::slot::VERSION;
@@ -58,16 +59,17 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
         })?,
     };
     // Readable by this user alone, gone with the worker.
-    let folder = tempfile::Builder::new()
-        .prefix("worker-")
-        .tempdir()
-        .context("cannot make a folder for files")?;
+    let folder =
+        Private::make_in(&std::env::temp_dir()).context("cannot make a folder for files")?;
+    let spool = settings.spool.as_deref().map(Spool::open).transpose();
+    let spool = spool.map_err(|error| BadInput(error.to_string()))?;
     let config = agent::Config {
         route,
         bearer,
         session: session_config(&settings)?,
         program: std::env::current_exe().context("this program cannot find itself")?,
         blobs: BlobFolder(folder.path().to_path_buf()),
+        spool,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Messages need little; the cores are for the slots.

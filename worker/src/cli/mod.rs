@@ -12,6 +12,7 @@ mod args;
 mod baseline;
 mod endpoint;
 mod evaluate;
+mod folder;
 mod grid;
 mod join;
 mod json;
@@ -31,6 +32,7 @@ use common::diagnostic::Mistakes;
 
 pub use args::Cli;
 use args::Command;
+pub use evaluate::evaluate;
 pub use settings::{Flags, LogFormat, Settings, SettingsError, resolve};
 
 /// What a command says beside what it prints.
@@ -88,8 +90,14 @@ fn complain(error: &anyhow::Error) -> ExitCode {
         Some(mistakes) => write!(to, "{}", mistakes.render(colours)),
         None => writeln!(to, "error: {error:#}"),
     };
-    let bad_input = mistakes.is_some() || error.chain().any(|cause| cause.is::<BadInput>());
-    ExitCode::from(if bad_input { 2 } else { 1 })
+    ExitCode::from(if is_bad_input(error) { 2 } else { 1 })
+}
+
+/// Whether the input is to blame.
+pub fn is_bad_input(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.is::<BadInput>() || cause.is::<Mistakes>())
 }
 
 /// Prints a JSON value on standard output.

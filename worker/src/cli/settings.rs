@@ -14,7 +14,7 @@ use config::{Config, ConfigError, File, FileStoredFormat, Format, Value as Setti
 /// Beginning of the names of environment variables.
 const PREFIX: &str = "SWEEP_";
 /// Every option, by its name in files.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "connect",
     "slots",
     "threads",
@@ -27,6 +27,7 @@ const KEYS: [&str; 14] = [
     "insecure",
     "slot_memory",
     "grace",
+    "spool",
     "log",
     "log_format",
 ];
@@ -71,6 +72,10 @@ pub struct Flags {
     /// Seconds that running tasks have to end when the worker leaves [default: 25].
     #[arg(long, value_name = "S")]
     pub grace: Option<f64>,
+    /// Folder for results that are finished while no coordinator is there; the next worker with
+    /// this folder delivers them [default: none, they are kept in memory].
+    #[arg(long, value_name = "DIR")]
+    pub spool: Option<String>,
     /// What to log, for example `debug` or `worker=debug` [default: info, with --local warn].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -115,6 +120,8 @@ pub struct Settings {
     pub slot_memory: Option<u64>,
     /// Seconds to leave in; below Kubernetes' usual 30.
     pub grace: f64,
+    /// Where results wait for a coordinator.
+    pub spool: Option<PathBuf>,
     /// Filter of the log; `info`, for a local worker `warn`, if not given.
     pub log: Option<String>,
     /// Form of the log.
@@ -173,6 +180,7 @@ pub fn resolve(
         ("insecure", flags.insecure.then(|| Setting::from(true))),
         ("slot_memory", flags.slot_memory.map(Setting::from)),
         ("grace", flags.grace.map(Setting::from)),
+        ("spool", text(&flags.spool)),
         ("log", text(&flags.log)),
         ("log_format", format.map(|f| Setting::from(f.get_name()))),
     ] {
@@ -234,7 +242,9 @@ impl Reader {
             server_name: self.get("server_name", Config::get_string),
             insecure: self.get("insecure", Config::get_bool).unwrap_or(false),
             slot_memory: self.whole("slot_memory", i64::MAX as u64),
-            grace,
+            // −0 is 0, also where it is printed.
+            grace: grace + 0.0,
+            spool: self.path("spool"),
             log: self.get("log", Config::get_string),
             log_format,
         };
@@ -297,6 +307,7 @@ impl Settings {
             ("insecure", Some(self.insecure.to_string())),
             ("slot_memory", self.slot_memory.map(|x| x.to_string())),
             ("grace", Some(self.grace.to_string())),
+            ("spool", path(&self.spool)),
             ("log", self.log.as_deref().map(text)),
             ("log_format", format.map(|f| f.get_name().to_owned())),
         ];
@@ -454,6 +465,13 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("w.yaml:2:1"), "{error}");
+    }
+
+    #[test]
+    fn a_grace_of_minus_nothing_is_printed_as_nothing() {
+        let file = Some(("w.yaml", "grace: -0.0\n"));
+        let settings = resolve(file, &BTreeMap::new(), &Flags::default(), 1).unwrap();
+        assert!(settings.to_yaml().contains("grace: 0\n"));
     }
 
     #[test]

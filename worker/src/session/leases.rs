@@ -63,6 +63,13 @@ impl Held {
         matches!(self.state, State::Finished { .. })
     }
 
+    pub(super) fn finished(&self) -> Option<(Place, &Report)> {
+        match &self.state {
+            State::Finished { report, .. } => Some((self.place, report)),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_queued(&self) -> bool {
         matches!(self.state, State::Queued)
     }
@@ -89,6 +96,23 @@ fn cell_of(work: &Work) -> Option<&Arc<CellText>> {
 }
 
 impl Session {
+    pub(super) fn hold_finished(&mut self, place: Place, report: Report) {
+        let lease = report.lease;
+        let held = Held {
+            lease,
+            place,
+            state: State::Finished {
+                report,
+                sent: false,
+            },
+            task: None,
+            suspect: false,
+        };
+        if self.held.insert(lease.task, held).is_none() {
+            self.unsent.push(lease);
+        }
+    }
+
     pub(super) fn on_leases(&mut self, leases: Vec<Lease>) {
         for lease in leases {
             self.on_lease(lease);

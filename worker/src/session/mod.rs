@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use common::ids::{CellId, IdMap, TaskId, WorkerId};
-use common::protocol::{LeaseId, Profile};
+use common::protocol::{LeaseId, Place, Profile, Report};
 
 pub use backoff::{next_random, pause};
 pub use event::{Disconnect, Effect, Event, Exit, SlotNumber, Timestamp};
@@ -142,6 +142,21 @@ impl Session {
     /// heartbeat.
     pub fn set_memory(&mut self, bytes: u64) {
         self.memory = bytes;
+    }
+
+    /// Takes over what another worker has finished, to deliver it.
+    pub fn bring(&mut self, place: Place, report: Report) {
+        self.hold_finished(place, report);
+    }
+
+    /// What is finished and was not acknowledged.
+    pub fn undelivered(&self) -> impl Iterator<Item = (Place, &Report)> {
+        self.held.values().filter_map(Held::finished)
+    }
+
+    /// Whether this task is finished and was not acknowledged.
+    pub fn is_undelivered(&self, task: &TaskId) -> bool {
+        self.held.get(task).is_some_and(Held::is_finished)
     }
 
     /// Leases that are held: not begun, being computed, finished.

@@ -70,7 +70,22 @@ pub fn compute(
     });
     // Nothing half-changed is seen again: a cell is kept only when it is
     // complete, and a run is dropped.
-    panic::catch_unwind(computing).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+    let computed =
+        panic::catch_unwind(computing).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+    match computed {
+        // A checkpoint comes from another worker, and may be damaged in a way
+        // that its form does not show. Without it the task is the same, only
+        // longer.
+        Err(failed) if failed.kind == FailureKind::Panic && lease.checkpoint.is_some() => {
+            tracing::warn!(task = %lease.id, failed.message, "begun anew without its checkpoint");
+            let anew = Lease {
+                checkpoint: None,
+                ..lease.clone()
+            };
+            compute(cells, &anew, threads, pause)
+        }
+        computed => computed,
+    }
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Failed {

@@ -321,6 +321,27 @@ fn a_run_that_is_interrupted_and_continued_elsewhere_ends_with_the_same_bits() {
     assert_eq!(*evidence(&second.report()), known.alone(0));
 }
 
+/// It comes from another worker: one of another build, one whose memory is broken.
+#[test]
+fn a_checkpoint_that_makes_no_sense_costs_time_and_nothing_else() {
+    let known = small();
+    let start = decode_start("\"standard\"").unwrap();
+    let baseline = &known.solved.evidence;
+    let mut over = known
+        .cell
+        .run(&start, 0, baseline, |_| None, Threads::ONE)
+        .unwrap();
+    while let engine::run::Progress::Paused = over.advance(&mut || false) {}
+    let mut slot = Slot::start(&[]);
+    // The second one has the right form: it panics when it is continued.
+    for (attempt, checkpoint) in (1..).zip([b"nonsense".to_vec(), over.checkpoint()]) {
+        let mut run = lease(known.task(0), attempt, known.run(0));
+        run.checkpoint = Some(checkpoint.into());
+        slot.assign(vec![run]);
+        assert_eq!(*evidence(&slot.report()), known.alone(0), "case {attempt}");
+    }
+}
+
 #[test]
 fn a_slot_gives_back_what_has_not_begun_while_it_computes() {
     let mut slot = Slot::start(&[]);
@@ -377,6 +398,52 @@ async fn a_report_is_repeated_in_the_next_session_until_it_is_acknowledged() {
     assert_eq!(held, [(report.lease, HeldState::Finished)]);
     let repeated = session.reports(1).await.remove(0);
     assert_eq!(evidence(&repeated), evidence(&report));
+}
+
+/// Killed while there is no coordinator, a worker leaves its results to the next one.
+#[tokio::test]
+async fn what_was_finished_without_a_coordinator_is_delivered_by_the_next_worker() {
+    let spool = tempfile::tempdir().unwrap();
+    let options = ["--slots", "1", "--spool", spool.path().to_str().unwrap()];
+    let spooled = || {
+        let files = std::fs::read_dir(spool.path()).unwrap();
+        files
+            .filter(|f| f.as_ref().unwrap().path().extension() == Some("report".as_ref()))
+            .count()
+    };
+    let mut coordinator = Coordinator::start("").await;
+    let worker = Worker::start(&coordinator.url, "", &options);
+    let (mut session, first) = coordinator.session().await;
+    let task = noop(1, 1, Duration::from_millis(300));
+    session.lease(vec![task.clone()]).await;
+    session.until_running(task.id.task).await;
+    drop((session, coordinator));
+    while spooled() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut coordinator = Coordinator::start("").await;
+    let second = Worker::start(&coordinator.url, "", &options);
+    assert_eq!(second.ended().await, Some(2), "the spool is in use");
+    process::kill(worker.pid());
+    assert_eq!(worker.ended().await, None, "killed, not ended");
+
+    let _next = Worker::start(&coordinator.url, "", &options);
+    let (mut session, hello) = coordinator.session().await;
+    assert_ne!(hello.worker, first.worker, "another worker");
+    let held: Vec<_> = hello
+        .held
+        .iter()
+        .map(|h| (h.lease, h.place, h.state))
+        .collect();
+    assert_eq!(held, [(task.id, task.place, HeldState::Finished)]);
+    let report = session.reports(1).await.remove(0);
+    assert_eq!(
+        decode_evidence(evidence(&report)).unwrap(),
+        Evidence::Noop { seed: 1 }
+    );
+    while spooled() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

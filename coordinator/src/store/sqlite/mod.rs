@@ -9,7 +9,10 @@ mod reader;
 mod schema;
 mod writer;
 
+use std::fs::OpenOptions;
 use std::future::Future;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -24,7 +27,7 @@ use tokio::sync::oneshot;
 
 use super::error::{Owner, StoreError};
 use super::filter::Filter;
-use super::place::Claim;
+use super::place::{Claim, io};
 use super::{Chain, Identity, Store, StoredFailure, StoredResult, StoredSweep, SweepText};
 use crate::core::{Exception, Known, Lookup, Record, Ticket};
 use reader::Question;
@@ -68,6 +71,7 @@ impl SqliteStore {
         };
         let claim = Claim::on(directory, &owner)?;
         let path = directory.join(FILE);
+        make_private(&path)?;
         let connection = schema::open(&path)?;
         let (epoch, may_have_orphans) = claim_epoch(&connection, identity)?;
         let filter = Arc::new(fill_filter(&connection)?);
@@ -259,6 +263,17 @@ fn spawn<T: Send + 'static>(
             path: PathBuf::from(name),
             source,
         })
+}
+
+/// Makes the file before SQLite does: for its owner alone, whatever the umask. The files beside it
+/// get the same permissions from SQLite; whoever wants to share a store may widen them.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(io("create", path, source)),
+    }
 }
 
 /// Writes the next epoch and tells whether the one before was reachable from
