@@ -10,6 +10,7 @@
 
 mod args;
 mod baseline;
+mod bench;
 mod endpoint;
 mod evaluate;
 mod grid;
@@ -69,6 +70,7 @@ pub fn main() -> ExitCode {
         Some(Command::Baseline(args)) => baseline::main(&args),
         Some(Command::Evaluate(args)) => evaluate::main(&args),
         Some(Command::Verify(args)) => verify::main(&args),
+        Some(Command::Bench(args)) => bench::main(&args),
     };
     match outcome {
         Ok(status) => status.into(),
