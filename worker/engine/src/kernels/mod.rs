@@ -21,7 +21,7 @@ mod gemm;
 mod image;
 
 pub use aligned::Aligned;
-pub use elementwise::{add_into, copy, hadamard, hadamard_add, row_sums, zero};
+pub use elementwise::{add_into, copy, hadamard, hadamard_add, hadamard_sum, row_sums, zero};
 pub use gemm::{PANEL, Product, WIDE, affine, outer};
 pub use image::{gather, pool, scatter, spread};
 
