@@ -23,6 +23,7 @@ mod minimum;
 mod show;
 mod slots;
 
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -86,6 +87,10 @@ pub(super) fn main(args: &BenchArgs) -> anyhow::Result<Status> {
     let mut rows = Vec::new();
     for case in chosen {
         let ready = case.ready()?;
+        if std::io::stderr().is_terminal() {
+            // Whoever does not hear it loses nothing.
+            let _ = writeln!(std::io::stderr(), "measuring {} …", name_of(*case));
+        }
         rows.extend(measure(&ready, &wanted, budget, cores)?);
     }
     if rows.is_empty() {
