@@ -15,6 +15,7 @@ pub mod explain;
 pub mod export;
 pub mod ground;
 pub mod guard;
+pub mod http;
 pub mod launch;
 pub mod leadership;
 pub mod local;
@@ -31,6 +32,7 @@ pub mod submission;
 pub mod sweep;
 pub mod sweeps;
 pub mod table;
+pub mod tally;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tls;

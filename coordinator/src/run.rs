@@ -16,12 +16,14 @@ use crate::core::{Config, Control, Core, NewSweep, Notice, SweepState, TakeUp};
 use crate::driver::{self, Ended, Handle, Input};
 use crate::export::{self, Account};
 use crate::ground::Ground;
+use crate::http::View;
 use crate::launch;
 use crate::local;
 use crate::progress::{Moment, Progress};
 use crate::store::{Address, AnyStore, Store, StoreError, StoredSweep};
 use crate::submission;
 use crate::sweep::{DataTable, GridSweep};
+use crate::sweeps::Sweeps;
 use crate::table;
 
 /// Time between two looks at the sweep for the display.
@@ -98,6 +100,11 @@ impl Sweep {
         let (notices, inbox) = mpsc::unbounded_channel();
         let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
         ground.stage.lead(handle.clone(), Arc::clone(&store));
+        let address = settings.store.clone();
+        ground.window.open(View {
+            sweeps: Sweeps::new(handle.clone(), Arc::clone(&store), address, settings.minima),
+            only: Some(stored.number),
+        });
         let progress = Progress::new(settings.progress);
         let (say, said) = mpsc::unbounded_channel();
         let (ended, end) = oneshot::channel();

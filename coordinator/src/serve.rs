@@ -9,6 +9,7 @@ use crate::cli::{Settings, code, fail};
 use crate::core::{Control, Core, Notice};
 use crate::driver::{self, Handle};
 use crate::ground::Ground;
+use crate::http::View;
 use crate::progress::Progress;
 use crate::run::{Failure, config, interrupted, store_failure};
 use crate::store::Store;
@@ -40,6 +41,10 @@ async fn carry_on(settings: Settings) -> Result<u8, Failure> {
     let carried = sweeps.carry_on().await.map_err(|e| store_failure(&e))?;
     ground.stage.lead(handle.clone(), Arc::clone(&store));
     ground.desk.open(Arc::clone(&sweeps));
+    ground.window.open(View {
+        sweeps: Arc::clone(&sweeps),
+        only: None,
+    });
     let progress = Progress::new(settings.progress);
     progress.say(&format!(
         "serving {}; {carried} sweeps are carried on",
