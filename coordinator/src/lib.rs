@@ -20,6 +20,7 @@ pub mod launch;
 pub mod leadership;
 pub mod local;
 pub mod minima;
+pub mod notify;
 pub mod pace;
 pub mod pilot;
 pub mod progress;

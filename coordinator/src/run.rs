@@ -19,6 +19,7 @@ use crate::ground::Ground;
 use crate::http::View;
 use crate::launch;
 use crate::local;
+use crate::notify;
 use crate::progress::{Moment, Progress};
 use crate::store::{Address, AnyStore, Store, StoreError, StoredSweep};
 use crate::submission;
@@ -101,10 +102,14 @@ impl Sweep {
         let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
         ground.stage.lead(handle.clone(), Arc::clone(&store));
         let address = settings.store.clone();
+        let (shown, keep) = (Arc::clone(&store), settings.minima);
         ground.window.open(View {
-            sweeps: Sweeps::new(handle.clone(), Arc::clone(&store), address, settings.minima),
+            // What is over is told of below.
+            sweeps: Sweeps::new(handle.clone(), shown, address, keep, None),
             only: Some(stored.number),
         });
+        let violations = (settings.notify.clone())
+            .map(|url| tokio::spawn(notify::violations(url, handle.clone())));
         let progress = Progress::new(settings.progress);
         let (say, said) = mpsc::unbounded_channel();
         let (ended, end) = oneshot::channel();
@@ -175,6 +180,9 @@ impl Sweep {
             }
         };
         ground.close();
+        if let Some(violations) = violations {
+            violations.abort();
+        }
         driver.abort();
         let _ = driver.await;
         code
@@ -461,6 +469,9 @@ async fn conclude(
         return fail(code::INTERNAL, &error.to_string());
     }
     print(&format!("Results: {}\n", folder.display()));
+    if let Some(url) = &settings.notify {
+        notify::sweep_over(url, stored, ended.state, &summary).await;
+    }
     exit_code(&summary, settings.fail_on)
 }
 

@@ -10,6 +10,7 @@ use crate::core::{Control, Core, Notice};
 use crate::driver::{self, Handle};
 use crate::ground::Ground;
 use crate::http::View;
+use crate::notify;
 use crate::progress::Progress;
 use crate::run::{Failure, config, interrupted, store_failure};
 use crate::store::Store;
@@ -37,7 +38,10 @@ async fn carry_on(settings: Settings) -> Result<u8, Failure> {
         Arc::clone(&store),
         settings.store.clone(),
         settings.minima,
+        settings.notify.clone(),
     );
+    let violations =
+        (settings.notify.clone()).map(|url| tokio::spawn(notify::violations(url, handle.clone())));
     let carried = sweeps.carry_on().await.map_err(|e| store_failure(&e))?;
     ground.stage.lead(handle.clone(), Arc::clone(&store));
     ground.desk.open(Arc::clone(&sweeps));
@@ -71,6 +75,9 @@ async fn carry_on(settings: Settings) -> Result<u8, Failure> {
         launched.stop().await;
     }
     ground.close();
+    if let Some(violations) = violations {
+        violations.abort();
+    }
     driver.abort();
     let _ = driver.await;
     outcome

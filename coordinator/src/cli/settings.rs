@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 
 use super::log::Log;
 use crate::launch;
+use crate::notify::NotifyUrl;
 use crate::progress::Display;
 use crate::store::Address;
 use crate::sweep::KeepMinima;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub admin_token: Option<Secret>,
     /// Dashboard, metrics and health; none of them if `None`.
     pub http: Option<HttpSettings>,
+    /// Who is told of a sweep's end and of the first violation.
+    pub notify: Option<NotifyUrl>,
     /// TLS for `listen` and `http`; plain text if `None`.
     pub tls: Option<Arc<Tls>>,
     /// What is logged, and how.
@@ -74,6 +77,7 @@ impl Settings {
             token: None,
             admin_token: None,
             http: None,
+            notify: None,
             tls: None,
             log: Log::default(),
             launch: None,
@@ -154,6 +158,10 @@ pub(super) struct Flags {
     /// printed as a link]
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     http_token_file: Option<String>,
+    /// URL that gets a POST when a sweep is over and at the first violation inside the theorem; one
+    /// with a secret in it belongs into SWEEP_NOTIFY
+    #[arg(long, value_name = "URL", hide_short_help = true)]
+    notify: Option<String>,
     /// Numeric level of the results; this version has one, fma64-1 [default: fma64-1]
     #[arg(long, value_name = "LEVEL", hide_short_help = true)]
     cpu_level: Option<String>,
@@ -227,13 +235,14 @@ impl AuditFlags {
         // What the environment says of the dashboard is about sweeps.
         Ok(Settings {
             http: None,
+            notify: None,
             ..resolved.settings
         })
     }
 }
 
 /// Name and default of each setting.
-const KEYS: [(&str, &str); 21] = [
+const KEYS: [(&str, &str); 22] = [
     ("listen", ""),
     ("advertise", ""),
     ("launch", ""),
@@ -248,6 +257,7 @@ const KEYS: [(&str, &str); 21] = [
     ("http", ""),
     ("http_host", ""),
     ("http_token_file", ""),
+    ("notify", ""),
     ("tls_cert", ""),
     ("tls_key", ""),
     ("tls_client_ca", ""),
@@ -286,6 +296,7 @@ impl Flags {
             "http" => self.http.clone(),
             "http_host" => self.http_host.clone(),
             "http_token_file" => self.http_token_file.clone(),
+            "notify" => self.notify.clone(),
             "tls_cert" => self.tls_cert.clone(),
             "tls_key" => self.tls_key.clone(),
             "tls_client_ca" => self.tls_client_ca.clone(),
@@ -482,6 +493,9 @@ pub(super) fn resolve(flags: &Flags) -> Result<Resolved, String> {
         if *key == "store" {
             // Without the password that may stand in it.
             *value = settings.store.to_string();
+        }
+        if let ("notify", Some(url)) = (*key, &settings.notify) {
+            *value = url.to_string();
         }
     }
     Ok(Resolved { settings, origins })
@@ -692,6 +706,17 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
             }
         }
     }
+    let notify = match text("notify") {
+        "" => None,
+        url => match url.parse::<NotifyUrl>() {
+            Ok(url) => Some(url),
+            Err(error) => {
+                // The value may contain a secret, so it is not repeated.
+                unusable.push(format!("error: notify: {error}"));
+                None
+            }
+        },
+    };
     let http = http.map(|address| HttpSettings {
         address,
         hosts: names(text("http_host")),
@@ -732,6 +757,7 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         token,
         admin_token,
         http,
+        notify,
         tls: tls.map(Arc::new),
         log,
         launch,

@@ -9,6 +9,9 @@
 //!
 //! | to read about | see |
 //! |---|---|
+//! | the page | `assets` |
+//! | what it shows all the time | `pulse`, `events` |
+//! | what it shows of one sweep | `sweep`, with `snapshot`, `plan`, `heat`, `runs` |
 //! | connections, TLS, limits | `listen` |
 //! | tokens and sessions | `access` |
 //! | Host, Origin and the headers of every answer | `rules` |
@@ -17,10 +20,21 @@
 //! scheduler, a question to the store, or a request to the scheduler.
 
 mod access;
+mod assets;
+mod change;
+mod events;
 mod health;
+mod heat;
 mod listen;
 pub mod metrics;
+mod plan;
+mod pulse;
+mod reply;
 mod rules;
+mod runs;
+mod snapshot;
+mod sweep;
+mod workers;
 
 use std::sync::{Arc, OnceLock};
 
@@ -28,7 +42,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use common::protocol::SweepNumber;
 
 use crate::cli::{Secret, Settings};
@@ -76,6 +90,10 @@ struct Shared {
     hosts: Hosts,
     stage: Arc<Stage<AnyStore>>,
     window: Arc<Window>,
+    pulse: pulse::Pulse,
+    snapshots: snapshot::Snapshots,
+    plans: plan::Plans,
+    watchers: events::Watchers,
 }
 
 /// A server of what this module describes, and how people find it.
@@ -108,7 +126,12 @@ pub fn site(
         hosts: Hosts::new(http.map(|h| h.hosts.clone()).unwrap_or_default()),
         stage,
         window,
+        pulse: pulse::Pulse::default(),
+        snapshots: snapshot::Snapshots::default(),
+        plans: plan::Plans::default(),
+        watchers: events::Watchers::default(),
     });
+    tokio::spawn(pulse::beat(Arc::downgrade(&shared)));
     Site {
         words,
         router: router(shared),
@@ -125,12 +148,32 @@ impl Site {
 fn router(shared: Arc<Shared>) -> Router {
     let reading = Router::new()
         .route("/metrics", get(metrics::show))
+        .route("/api/state", get(pulse::show))
+        .route("/api/events", get(events::watch))
+        .route("/api/workers", get(workers::list))
+        .route("/api/sweeps/{number}", get(sweep::sweep))
+        .route("/api/sweeps/{number}/cells", get(sweep::cells))
+        .route("/api/sweeps/{number}/cells/{cell}", get(sweep::cell))
+        .route(
+            "/api/sweeps/{number}/cells/{cell}/runs/{task}",
+            get(sweep::run),
+        )
+        .route("/api/sweeps/{number}/failures", get(sweep::failures))
+        .route("/api/sweeps/{number}/{change}", post(change::change))
+        .route("/api/{*nothing}", any(nothing))
         .route_layer(from_fn_with_state(Arc::clone(&shared), access::require));
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/api/session", post(access::log_in).delete(access::log_out))
         .merge(reading)
+        .route("/app.js", get(assets::script))
+        .route("/draw.js", get(assets::draw))
+        .route("/app.css", get(assets::style))
+        .route("/icon.svg", get(assets::icon))
+        .route("/", get(assets::page))
+        .route("/workers", get(assets::page))
+        .route("/sweeps/{*page}", get(assets::page))
         .fallback(nothing)
         .layer(from_fn_with_state(Arc::clone(&shared), rules::apply))
         .with_state(shared)
