@@ -554,7 +554,11 @@ mod tests {
     fn a_grace_of_minus_nothing_is_printed_as_nothing() {
         let file = Some(("w.yaml", "grace: -0.0\n"));
         let settings = resolve(file, &BTreeMap::new(), &Flags::default(), 1).unwrap();
-        assert!(settings.to_yaml(&vec!["x".to_owned(); 64]).contains("grace: 0 "));
+        assert!(
+            settings
+                .to_yaml(&vec!["x".to_owned(); 64])
+                .contains("grace: 0 ")
+        );
     }
 
     #[test]
