@@ -4,6 +4,11 @@
 //! `SWEEP_COMMIT` is the commit alone. It is asked from git, or given in the environment as
 //! `SWEEP_COMMIT` where there is no git: in a container, from an archive.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "this is how a build script speaks to cargo"
+)]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -8,7 +8,9 @@ use common::ids::to_hex;
 use crate::admin::{self, Desk};
 use crate::cli::{Settings, code};
 use crate::door::{self, Doors};
+use crate::driver::Handle;
 use crate::guard::{AdminGuard, Guard};
+use crate::launch::{self, Invitation};
 use crate::leadership;
 use crate::local::{self, LocalWorkers};
 use crate::progress::Progress;
@@ -30,6 +32,8 @@ pub struct Ground {
     server: tokio::task::JoinHandle<()>,
     pub(crate) local_url: String,
     pub(crate) local_token: String,
+    /// For workers that are launched; `None` if none are.
+    invitation: Option<Invitation>,
 }
 
 impl Ground {
@@ -46,7 +50,13 @@ impl Ground {
         let doors = Doors::bind(settings.listen, settings.tls.clone())
             .await
             .map_err(|message| (code::BAD_INPUT, message))?;
-        if settings.listen.is_some() && settings.token.is_none() {
+        let internal = |error: std::io::Error| (code::INTERNAL, error.to_string());
+        let mut token = settings.token.as_ref().map(|t| t.0.clone());
+        if token.is_none() && settings.launch.is_some() {
+            // Nobody else need know it.
+            token = Some(random_token().map_err(internal)?);
+        }
+        if settings.listen.is_some() && token.is_none() {
             return Err((
                 code::BAD_INPUT,
                 "remote workers need a token: put one of at least 16 characters into SWEEP_TOKEN \
@@ -54,19 +64,31 @@ impl Ground {
                     .to_owned(),
             ));
         }
-        let internal = |error: std::io::Error| (code::INTERNAL, error.to_string());
         let local_token = random_token().map_err(internal)?;
         let local_url = doors.local_url().map_err(internal)?;
         let network_url = doors.network_url();
         let bound = doors.network_address();
-        let guard = Guard::new(&local_token, settings.token.as_ref().map(|t| t.0.as_str()));
+        let guard = Guard::new(&local_token, token.as_deref());
         let admin = settings.admin_token.as_ref().map(|t| AdminGuard::new(&t.0));
         let stage = Arc::new(rpc::Stage::default());
         let desk = Arc::new(Desk::default());
         let server = serve(doors, Arc::clone(&stage), guard, Arc::clone(&desk), admin);
+        let own = bound.map(|a| leadership::advertised(a, &host_name()));
+        let listen = settings.advertise.clone().filter(|_| own.is_some()).or(own);
+        let scheme = if settings.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let invited = settings.launch.as_ref().and(listen.as_ref()).zip(token);
+        let invitation = invited.map(|(address, token)| Invitation {
+            url: format!("{scheme}://{address}"),
+            token,
+            purpose: settings.store.to_string(),
+        });
         let identity = Identity {
             host: host_name(),
-            listen: bound.map(|a| leadership::advertised(a, &host_name())),
+            listen,
             program_version: env!("SWEEP_VERSION").to_owned(),
         };
         let say = |text: &str| Progress::new(settings.progress).say(text);
@@ -88,7 +110,19 @@ impl Ground {
             server,
             local_url,
             local_token,
+            invitation,
         })
+    }
+
+    /// Begins to launch workers elsewhere, if any are wanted.
+    pub fn launch(
+        &self,
+        settings: &Settings,
+        handle: &Handle,
+        say: &launch::Say,
+    ) -> Option<launch::Running> {
+        let (plan, invitation) = (settings.launch.as_ref()?, self.invitation.as_ref()?);
+        Some(launch::start(plan, invitation, handle, say))
     }
 
     /// Starts the local workers, if any are wanted.

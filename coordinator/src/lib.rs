@@ -15,6 +15,7 @@ pub mod explain;
 pub mod export;
 pub mod ground;
 pub mod guard;
+pub mod launch;
 pub mod leadership;
 pub mod local;
 pub mod minima;

@@ -16,6 +16,7 @@ use crate::core::{Config, Control, Core, NewSweep, Notice, SweepState, TakeUp};
 use crate::driver::{self, Ended, Handle, Input};
 use crate::export::{self, Account};
 use crate::ground::Ground;
+use crate::launch;
 use crate::local;
 use crate::progress::{Moment, Progress};
 use crate::store::{Address, AnyStore, Store, StoreError, StoredSweep};
@@ -98,6 +99,7 @@ impl Sweep {
         let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
         ground.stage.lead(handle.clone(), Arc::clone(&store));
         let progress = Progress::new(settings.progress);
+        let (say, said) = mpsc::unbounded_channel();
         let (ended, end) = oneshot::channel();
         let new = NewSweep {
             number: stored.number,
@@ -107,35 +109,34 @@ impl Sweep {
             workload: Box::new(workload),
         };
         handle.send(Input::Sweep { new, ended });
-        let local = ground.start_local(&settings);
+        let helpers = Helpers {
+            local: ground.start_local(&settings),
+            launched: ground.launch(&settings, &handle, &say),
+        };
+        drop(say);
         let mut watch = Watch {
             handle: handle.clone(),
             stored: &stored,
             progress,
             notices: inbox,
-            local_given_up: false,
+            said,
+            given_up: false,
         };
         let outcome = tokio::select! {
-            outcome = watch.until_the_end(end, local.as_ref()) => outcome,
+            outcome = watch.until_the_end(end, &helpers) => outcome,
             error = store.lost() => Outcome::StoreLost(error),
         };
         let code = match outcome {
             Outcome::Ended(ended) => {
                 dismiss(&handle).await;
-                if let Some(local) = local {
-                    local.stop().await;
-                }
+                helpers.stop().await;
                 watch.progress.finish();
                 conclude(&settings, store.as_ref(), stored.clone(), ended, began).await
             }
             Outcome::Interrupted => {
                 let clean = watch.hand_back().await;
                 watch.progress.finish();
-                match local {
-                    Some(local) if clean => local.stop().await,
-                    Some(local) => local.kill().await,
-                    None => {}
-                }
+                helpers.stop_after(clean).await;
                 let how = if clean {
                     ", nothing is lost"
                 } else {
@@ -148,19 +149,21 @@ impl Sweep {
                 )
             }
             Outcome::StoreLost(error) => {
-                if let Some(local) = local {
-                    local.stop().await;
-                }
+                helpers.stop().await;
                 watch.progress.finish();
                 let (code, message) = store_failure(&error);
                 fail(code, &message)
             }
             Outcome::NoWorkers => {
+                // Why is said just before the end.
+                while let Ok(text) = watch.said.try_recv() {
+                    watch.progress.say(&text);
+                }
                 watch.progress.finish();
                 fail(
                     code::INTERNAL,
-                    "no local worker stays alive; SWEEP_LOG=info shows why. What was recorded is \
-                     kept: the same command continues",
+                    "no worker stays alive; SWEEP_LOG=info shows why. What was recorded is kept: the \
+                     same command continues",
                 )
             }
         };
@@ -168,6 +171,41 @@ impl Sweep {
         driver.abort();
         let _ = driver.await;
         code
+    }
+}
+
+/// Workers that this process has started.
+struct Helpers {
+    local: Option<local::Running>,
+    launched: Option<launch::Running>,
+}
+
+impl Helpers {
+    /// Whether there were any, and all have been given up.
+    fn are_hopeless(&self) -> bool {
+        let local = self.local.as_ref().map(local::Running::is_hopeless);
+        let launched = self.launched.as_ref().map(launch::Running::is_hopeless);
+        matches!(
+            (local, launched),
+            (Some(true), None | Some(true)) | (None, Some(true))
+        )
+    }
+
+    async fn stop(self) {
+        self.stop_after(true).await;
+    }
+
+    /// If they did not hand back what they hold (`clean`), nobody has time left
+    /// to wait for local ones.
+    async fn stop_after(self, clean: bool) {
+        match self.local {
+            Some(local) if clean => local.stop().await,
+            Some(local) => local.kill().await,
+            None => {}
+        }
+        if let Some(launched) = self.launched {
+            launched.stop().await;
+        }
     }
 }
 
@@ -186,14 +224,16 @@ struct Watch<'a> {
     stored: &'a StoredSweep,
     progress: Progress,
     notices: mpsc::UnboundedReceiver<Notice>,
-    local_given_up: bool,
+    /// What becomes of launched workers.
+    said: mpsc::UnboundedReceiver<String>,
+    given_up: bool,
 }
 
 impl Watch<'_> {
     async fn until_the_end(
         &mut self,
         mut end: oneshot::Receiver<Ended>,
-        local: Option<&local::Running>,
+        helpers: &Helpers,
     ) -> Outcome {
         let mut looks = tokio::time::interval(LOOK);
         let (mut interrupt, mut terminate) = (
@@ -212,10 +252,11 @@ impl Watch<'_> {
                 () = fires(&mut interrupt) => return Outcome::Interrupted,
                 () = fires(&mut terminate) => return Outcome::Interrupted,
                 Some(notice) = self.notices.recv() => self.tell(&notice),
+                Some(text) = self.said.recv() => self.progress.say(&text),
                 _ = looks.tick() => {
                     self.look().await;
-                    if local.is_some_and(local::Running::is_hopeless) && !self.local_given_up {
-                        self.local_given_up = true;
+                    if helpers.are_hopeless() && !self.given_up {
+                        self.given_up = true;
                         let workers = self.handle.look(|core: &Core| {
                             core.status().workers.iter().filter(|w| w.attached).count()
                         });

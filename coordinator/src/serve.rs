@@ -46,6 +46,10 @@ async fn carry_on(settings: Settings) -> Result<u8, Failure> {
         settings.store
     ));
     let local = ground.start_local(&settings);
+    let (say, said) = mpsc::unbounded_channel();
+    let launched = ground.launch(&settings, &handle, &say);
+    drop(say);
+    tokio::spawn(repeat(said, Progress::new(settings.progress)));
     tokio::spawn(tell(inbox, Progress::new(settings.progress)));
     let outcome = tokio::select! {
         () = interrupted() => Ok(code::INTERRUPTED),
@@ -57,6 +61,9 @@ async fn carry_on(settings: Settings) -> Result<u8, Failure> {
     }
     if let Some(local) = local {
         local.stop().await;
+    }
+    if let Some(launched) = launched {
+        launched.stop().await;
     }
     ground.close();
     driver.abort();
@@ -107,5 +114,12 @@ async fn tell(mut notices: mpsc::UnboundedReceiver<Notice>, progress: Progress) 
         if let Some(line) = crate::run::line_of(&notice) {
             progress.say(&line);
         }
+    }
+}
+
+/// Says what becomes of launched workers.
+async fn repeat(mut said: mpsc::UnboundedReceiver<String>, progress: Progress) {
+    while let Some(text) = said.recv().await {
+        progress.say(&text);
     }
 }

@@ -14,8 +14,8 @@ use crate::run::Failure;
 
 #[derive(Args, Debug)]
 pub(super) struct BenchArgs {
-    /// What is measured; may be repeated [default: everything, about six minutes]
-    #[arg(long, value_name = "CASE")]
+    /// What is measured, with commas between [default: everything, some minutes]
+    #[arg(long, value_name = "CASE", value_delimiter = ',')]
     case: Vec<Case>,
     /// Tasks [default: 1000000; sleep 2000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]

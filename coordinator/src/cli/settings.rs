@@ -9,6 +9,7 @@ use config::{Config, Map, Source, Value, ValueKind};
 use serde_json::Value as Json;
 
 use super::log::Log;
+use crate::launch;
 use crate::progress::Display;
 use crate::store::Address;
 use crate::sweep::KeepMinima;
@@ -49,6 +50,10 @@ pub struct Settings {
     pub tls: Option<Arc<Tls>>,
     /// What is logged, and how.
     pub log: Log,
+    /// Workers elsewhere that are started; none if `None`.
+    pub launch: Option<launch::Plan>,
+    /// `HOST:PORT` under which others reach `listen`, if it is not its own.
+    pub advertise: Option<String>,
     /// What is allowed and should not be, for people.
     pub warnings: Vec<String>,
 }
@@ -68,6 +73,8 @@ impl Settings {
             admin_token: None,
             tls: None,
             log: Log::default(),
+            launch: None,
+            advertise: None,
             warnings: Vec::new(),
         }
     }
@@ -89,6 +96,13 @@ pub(super) struct Flags {
     /// Where workers connect [default: a free port on loopback]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// HOST:PORT under which workers and standbys reach --listen [default: its address, or this
+    /// host's name where it listens on all]
+    #[arg(long, value_name = "ADDR")]
+    advertise: Option<String>,
+    /// Start workers elsewhere: ssh:FILE with a host a line, or slurm:workers=N,cpus=N,time=T,…
+    #[arg(long, value_name = "HOW")]
+    launch: Option<String>,
     /// The store, results and what is needed to continue: a folder, or postgres://USER@HOST/NAME
     /// for a database that standbys share [default: ./sweeps]
     #[arg(long, value_name = "STORE")]
@@ -96,7 +110,8 @@ pub(super) struct Flags {
     /// Folder of the results [default: a folder of the sweep's name in the store]
     #[arg(long, value_name = "DIR")]
     out: Option<String>,
-    /// Local worker processes, one thread each; 0 for none [default: as many as cores]
+    /// Local worker processes, one thread each; 0 for none [default: as many as cores, none
+    /// with --launch]
     #[arg(long, value_name = "N")]
     local_workers: Option<String>,
     /// Whose parameters are kept: worst, all, none [default: worst]
@@ -189,8 +204,10 @@ impl AuditFlags {
 }
 
 /// Name and default of each setting.
-const KEYS: [(&str, &str); 16] = [
+const KEYS: [(&str, &str); 18] = [
     ("listen", ""),
+    ("advertise", ""),
+    ("launch", ""),
     ("store", "./sweeps"),
     ("out", ""),
     ("local_workers", ""),
@@ -224,6 +241,8 @@ impl Flags {
     fn get(&self, key: &str) -> Option<String> {
         match key {
             "listen" => self.listen.clone(),
+            "advertise" => self.advertise.clone(),
+            "launch" => self.launch.clone(),
             "store" => self.store.clone(),
             "out" => self.out.clone(),
             "local_workers" => self.local_workers.clone(),
@@ -518,8 +537,41 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
             .map_err(|error| unusable.push(format!("error: TLS: {error}")))
             .ok()
     });
+    let advertise = (!text("advertise").is_empty()).then(|| text("advertise").to_owned());
+    if let Some(address) = &advertise
+        && !is_host_and_port(address)
+    {
+        wrong(
+            "advertise",
+            "no address; write HOST:PORT, for example sweeps.example.org:7878",
+        );
+    }
+    let launch = match text("launch") {
+        "" => None,
+        how => {
+            if let Some(address) = listen {
+                if address.ip().is_loopback() && advertise.is_none() {
+                    warnings.push(format!(
+                        "--launch: workers on other machines cannot reach {address}; --listen on \
+                         an address that they can, or --advertise one that leads here"
+                    ));
+                }
+            } else {
+                let what = "of no use without --listen HOST:PORT: workers could not connect";
+                wrong("launch", what);
+            }
+            launch::Plan::read(how)
+                .map_err(|error| {
+                    let lines = error.lines().map(|line| format!("error: --launch: {line}"));
+                    unusable.extend(lines);
+                })
+                .ok()
+        }
+    };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let local_workers = match text("local_workers") {
+        // Who has others compute is perhaps on a machine that many share.
+        "" if !text("launch").is_empty() => 0,
         "" => cores,
         number => match number.parse() {
             Ok(count) if count <= 4096 => count,
@@ -632,7 +684,18 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         admin_token,
         tls: tls.map(Arc::new),
         log,
+        launch,
+        advertise,
         warnings,
+    })
+}
+
+/// Whether a text is a host and a port; whether the host exists is for others to know.
+fn is_host_and_port(text: &str) -> bool {
+    let parts = text.rsplit_once(':');
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_[]:".contains(c);
+    parts.is_some_and(|(host, port)| {
+        !host.is_empty() && host.chars().all(plain) && port.parse::<u16>().is_ok_and(|p| p > 0)
     })
 }
 
