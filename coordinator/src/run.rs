@@ -470,7 +470,7 @@ async fn conclude(
     }
     print(&format!("Results: {}\n", folder.display()));
     if let Some(url) = &settings.notify {
-        notify::sweep_over(url, stored, ended.state, &summary).await;
+        notify::sweep_over(url, &stored, ended.state, &summary).await;
     }
     exit_code(&summary, settings.fail_on)
 }

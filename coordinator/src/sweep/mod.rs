@@ -28,7 +28,8 @@ use common::protocol::{CellText, FailureKind};
 use common::record::{BaselineEvidence, Evidence, RunEvidence};
 use common::spec::{CellSpec, Start, TaskSpec};
 use common::summary::{
-    Added, CellInfo, CellKey, Fold, FoundBy, RecordedRun, Summary, SweepInfo, VerdictCounts, settle,
+    Added, CellInfo, CellKey, Fold, FoundBy, RecordedRun, Summary, SweepInfo, Verdict,
+    VerdictCounts, settle,
 };
 use sha2::{Digest, Sha256};
 
