@@ -5,10 +5,13 @@
 //! other (one depth, one data set), and the spread *between batches* shows what a spread between
 //! single tasks would hide. With k batches of b tasks, standard deviation s between their sums
 //! and r = remaining / b batches to come, the remaining work has the variance s²·(r + r²/k): that
-//! of its own sum, and that of the mean it is predicted from. The interval divides and multiplies
-//! by 1 + t·σ/work, t of k − 1 degrees of freedom, so it never reaches below zero.
+//! of its own sum, and that of the mean it is predicted from. The interval is that of the work's
+//! logarithm, which divides and multiplies by exp(t·σ/work), t of k − 1 degrees of freedom: it
+//! never reaches below zero, and it leans to the long side as durations do.
 //!
 //! What it cannot know: that cells nobody has met yet are of another kind.
+
+use common::math::scalar::exp;
 
 /// Most batches.
 const BATCHES: usize = 32;
@@ -122,7 +125,7 @@ impl Durations {
         let variance = squares.sum::<f64>() / (n - 1.0);
         let r = remaining as f64 / self.size as f64;
         let spread = (variance * (r + r * r / n)).sqrt();
-        let factor = 1.0 + quantile(k - 1) * spread / work;
+        let factor = exp(quantile(k - 1) * spread / work);
         Some((work / factor, work * factor))
     }
 }
