@@ -16,12 +16,15 @@ use crate::core::{Config, Control, Core, NewSweep, Notice, SweepState, TakeUp};
 use crate::driver::{self, Ended, Handle, Input};
 use crate::export::{self, Account};
 use crate::ground::Ground;
+use crate::http::View;
 use crate::launch;
 use crate::local;
+use crate::notify;
 use crate::progress::{Moment, Progress};
 use crate::store::{Address, AnyStore, Store, StoreError, StoredSweep};
 use crate::submission;
 use crate::sweep::{DataTable, GridSweep};
+use crate::sweeps::Sweeps;
 use crate::table;
 
 /// Time between two looks at the sweep for the display.
@@ -98,6 +101,15 @@ impl Sweep {
         let (notices, inbox) = mpsc::unbounded_channel();
         let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
         ground.stage.lead(handle.clone(), Arc::clone(&store));
+        let address = settings.store.clone();
+        let (shown, keep) = (Arc::clone(&store), settings.minima);
+        ground.window.open(View {
+            // What is over is told of below.
+            sweeps: Sweeps::new(handle.clone(), shown, address, keep, None),
+            only: Some(stored.number),
+        });
+        let violations = (settings.notify.clone())
+            .map(|url| tokio::spawn(notify::violations(url, handle.clone())));
         let progress = Progress::new(settings.progress);
         let (say, said) = mpsc::unbounded_channel();
         let (ended, end) = oneshot::channel();
@@ -168,6 +180,9 @@ impl Sweep {
             }
         };
         ground.close();
+        if let Some(violations) = violations {
+            violations.abort();
+        }
         driver.abort();
         let _ = driver.await;
         code
@@ -455,6 +470,9 @@ async fn conclude(
         return fail(code::INTERNAL, &error.to_string());
     }
     print(&format!("Results: {}\n", folder.display()));
+    if let Some(url) = &settings.notify {
+        notify::sweep_over(url, &stored, ended.state, &summary).await;
+    }
     exit_code(&summary, settings.fail_on)
 }
 
