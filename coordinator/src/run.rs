@@ -300,6 +300,11 @@ impl Watch<'_> {
     /// Sends the workers away and waits until they have handed back what they
     /// hold; false if somebody did not want to wait.
     async fn hand_back(&mut self) -> bool {
+        // Before it is said: whoever reads it may act on it.
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt()).ok(),
+            signal(SignalKind::terminate()).ok(),
+        );
         self.progress
             .say("interrupted: workers hand back what they hold; once more stops at once");
         let reason = "the coordinator was interrupted".to_owned();
@@ -307,10 +312,6 @@ impl Watch<'_> {
             reason,
             finished: false,
         };
-        let (mut interrupt, mut terminate) = (
-            signal(SignalKind::interrupt()).ok(),
-            signal(SignalKind::terminate()).ok(),
-        );
         let quiet = async {
             self.handle.control(stop).await;
             while self.handle.look(Core::is_quiet).await == Some(false) {

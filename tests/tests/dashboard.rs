@@ -46,7 +46,7 @@ impl Scene {
         let link = said["message"].as_str().unwrap().split(' ').nth(1).unwrap();
         let (address, token) = link.split_once("/#token=").unwrap();
         Self {
-            address: address.strip_prefix("http://").unwrap().to_owned(),
+            address: address.split_once("://").unwrap().1.to_owned(),
             token: token.to_owned(),
             folder,
             running,
@@ -164,6 +164,84 @@ fn reading_is_not_changing_and_a_session_is_what_its_token_was() {
     ));
     assert_eq!(end.status, 204);
     assert_eq!(scene.change("pause", admin).status, 401);
+}
+
+#[test]
+fn beyond_loopback_it_wants_tls_and_each_token_is_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |arguments: &[&str], token: &str, words: &str| {
+        let mut command = coordinator();
+        command
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--local-workers",
+                "0",
+                "--store",
+            ])
+            .arg(folder.path().join("store"))
+            .args(arguments)
+            .env("SWEEP_TOKEN", "a token of the test's workers")
+            .env("SWEEP_HTTP_TOKEN", token)
+            .env("SWEEP_ADMIN_TOKEN", ADMIN);
+        let run = output(&mut command);
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+        assert!(!folder.path().join("store").exists(), "nothing was begun");
+    };
+    let own = "a token of the test's readers";
+    refused(
+        &["--http", "0.0.0.0:0"],
+        own,
+        "give --tls-cert and --tls-key",
+    );
+    refused(&["--http", "nowhere"], own, "write HOST:PORT");
+    refused(
+        &["--http", "127.0.0.1:0"],
+        ADMIN,
+        "the dashboard's token is the administration's",
+    );
+    refused(
+        &["--notify", "ftp://example.org/secret"],
+        own,
+        "no URL that can be called",
+    );
+    let mut shown = coordinator();
+    shown.arg("--print-config");
+    shown.env("SWEEP_NOTIFY", "https://example.org/secret");
+    let shown = output(&mut shown);
+    let shown = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.contains("https://example.org:443/"), "{shown}");
+    assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn with_certificates_it_speaks_tls_and_says_so_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = folder.path().join("certs");
+    let mut command = coordinator();
+    command.args(["certs", "--out"]).arg(&certificates);
+    let run = output(&mut command);
+    assert!(run.status.success(), "{run:?}");
+    let file = |name: &str| certificates.join(name).to_str().unwrap().to_owned();
+    let (certificate, key, ca) = (file("server.pem"), file("server-key.pem"), file("ca.pem"));
+    // Mutual TLS is for workers: a browser has no certificate to show.
+    let scene = Scene::new(
+        2_000,
+        &[
+            "--tls-cert",
+            &certificate,
+            "--tls-key",
+            &key,
+            "--tls-client-ca",
+            &ca,
+        ],
+    );
+    let plain = scene.ask("GET /healthz");
+    assert_eq!(plain.status, 400);
+    assert!(plain.body.contains("use https://"), "{plain:?}");
 }
 
 #[test]

@@ -273,7 +273,7 @@ pub(super) fn with_variables(mut command: clap::Command) -> clap::Command {
         command = command.mut_arg(key, |arg| {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             let variable = format!("SWEEP_{}", key.to_uppercase());
-            arg.long_help(format!("{help} [env: {variable}] [key: {key}]"))
+            arg.long_help(format!("{help}\n[env: {variable}] [key: {key}]"))
         });
     }
     command

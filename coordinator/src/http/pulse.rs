@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::reply::{Refusal, json};
 use super::{Shared, View};
-use crate::core::{Core, Status};
+use crate::core::{Core, Status, SweepState};
 use crate::notify;
 use crate::progress::Moment;
 use crate::rpc::Role;
@@ -188,12 +188,17 @@ fn sweep(shared: &Shared, view: &View, stored: &StoredSweep, live: Option<&Live>
         let left = m.planned.saturating_sub(m.recorded + m.failed);
         time_left(left, done, seconds)
     });
+    // Begun by an earlier coordinator, and not the one grid that this one carries out.
+    let at_rest = match stored.state {
+        SweepState::Running | SweepState::Paused => "at rest",
+        over => over.name(),
+    };
     serde_json::json!({
         "number": stored.number.0,
         "id": stored.text.id,
         "name": stored.text.name,
         "created_at": stored.created_at,
-        "state": live.map_or(stored.state.name(), |l| l.state),
+        "state": live.map_or(at_rest, |l| l.state),
         "active": live.is_some(),
         "priority": live.map_or(stored.text.priority, |l| l.priority),
         "moment": moment.as_ref().map(notify::numbers),

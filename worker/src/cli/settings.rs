@@ -91,7 +91,7 @@ pub(super) fn with_variables(mut command: clap::Command) -> clap::Command {
         command = command.mut_arg(key, |arg| {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             let help = help.trim_end_matches('.');
-            arg.long_help(format!("{help} [env: {}] [key: {key}]", variable(key)))
+            arg.long_help(format!("{help}\n[env: {}] [key: {key}]", variable(key)))
         });
     }
     command

@@ -442,7 +442,7 @@ async function sweep(number) {
     const verdict = data.overall.verdict;
     const recorded = VERDICTS.reduce((n, v) => n + (verdicts[v] ?? 0), 0);
     replace(facts,
-      h("p", { id: "verdict" }, h("strong", { class: verdict === "violated" ? "bad" : "good" }, own?.active ? `So far: ${words(verdict)}. ` : `${words(verdict)}. `), MEANING[verdict] ?? ""),
+      h("p", { id: "verdict" }, h("strong", { class: verdict === "violated" ? "bad" : "good" }, own?.active || data.sweep.partial ? `So far: ${words(verdict)}. ` : `${words(verdict)}. `), MEANING[verdict] ?? ""),
       bar([["done", m.recorded], ["failed", m.failed]], Math.max(m.planned, 1), true),
       tiles([
         ["Done", percent(done(m), m.planned), `${count(done(m))} of ${count(m.planned)} tasks`],
