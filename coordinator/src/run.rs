@@ -413,12 +413,17 @@ pub(crate) async fn dismiss(handle: &Handle) {
     let _ = tokio::time::timeout(LEAVE, all_gone).await;
 }
 
+/// Time that workers of an earlier coordinator have to return with what they hold before tasks are
+/// granted again: they try at least every 2 s. One that comes later costs a task that is computed
+/// twice, never a result.
+const RETURN: Duration = Duration::from_secs(3);
+
 /// How the scheduler works over a store.
 pub(crate) fn config<S: Store>(store: &S) -> Config {
     Config {
         numerics_version: NUMERICS_VERSION,
         grace: if store.may_have_orphans() {
-            Config::default().lease
+            RETURN
         } else {
             Duration::ZERO
         },

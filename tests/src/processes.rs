@@ -16,9 +16,13 @@ pub const PATIENCE: Duration = Duration::from_secs(100);
 /// # Panics
 /// If it is not built: `cargo test --workspace` builds it.
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test is a program");
-    let folder = test.parent().and_then(Path::parent);
-    let path = folder.expect("tests lie in target/PROFILE/deps").join(name);
+    let own = std::env::current_exe().expect("a test is a program");
+    let mut folder = own.parent();
+    if folder.is_some_and(|folder| folder.ends_with("deps")) {
+        // Tests lie beside what they are linked with, programs one up.
+        folder = folder.and_then(Path::parent);
+    }
+    let path = folder.expect("programs lie in target/PROFILE").join(name);
     assert!(
         path.exists(),
         "{} is not built; run `cargo test --workspace`, or build it first",
