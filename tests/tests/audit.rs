@@ -164,7 +164,6 @@ fn a_live_coordinator_is_verified_and_its_runs_are_computed_again_elsewhere() {
     let certificate: Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!(certificate["holds"], true, "{certificate:#}");
     assert_eq!(certificate["completeness"]["recorded"], 14);
-    assert_eq!(certificate["completeness"]["finished"], true);
     // Half of the grid's runs; those of the search are not drawn here.
     assert_eq!(certificate["audit"]["audited"], 5);
     assert_eq!(certificate["audit"]["mismatches"], 0);
