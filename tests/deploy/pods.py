@@ -252,13 +252,21 @@ def templates(things, component):
     ]
 
 
+def metrics_named(things):
+    """The metrics that scaling and dashboards ask for."""
+    asked = [trigger["metadata"]["query"] for t in things if t["kind"] == "ScaledObject" for trigger in t["spec"]["triggers"]]
+    for board in (json.loads(t["data"]["sweeps.json"]) for t in things if t["kind"] == "ConfigMap"):
+        asked += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    return sorted(set(re.findall(r"\bsweep_\w+", " ".join(asked))))
+
+
 def is_up(coordinator):
     """Probes succeed with no worker in sight."""
     for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
         until(f"{kind} of {coordinator.name}", lambda kind=kind: coordinator.probe(kind) == 200)
 
 
-def standing(place, things, queries):
+def standing(place, things, names):
     """Overlays with `coordinator serve`."""
     server = place.database() if "sweep-database" in json.dumps(things) else None
     (_, spec), = templates(things, "coordinator")
@@ -268,7 +276,7 @@ def standing(place, things, queries):
     grid.write_text(GRID)
     place.laptop("submit", "--grid", grid)
     metrics = place.metrics()
-    for name in queries:
+    for name in names:
         assert re.search(rf"^{name}(\{{[^}}]*\}})? ", metrics, re.MULTILINE), f"no metric {name}:\n{metrics}"
     (_, spec), = templates(things, "worker")
     workers = [place.pod(f"worker-{n}", spec) for n in range(2)]
@@ -330,9 +338,7 @@ def inside(objects, scratch):
         if target == "job":
             once(place, things)
         else:
-            scaled = [t for t in things if t["kind"] == "ScaledObject"]
-            text = "".join(trigger["metadata"]["query"] for t in scaled for trigger in t["spec"]["triggers"])
-            standing(place, things, re.findall(r"\bsweep_\w+", text))
+            standing(place, things, metrics_named(things))
         print(f"{target}: runs as written, {time.monotonic() - began:.0f} s", flush=True)
 
 
