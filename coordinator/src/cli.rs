@@ -27,7 +27,7 @@ pub use log::Log;
 use crate::run;
 use crate::sweep::{Contents, DataTable};
 pub(crate) use settings::bare as bare_settings;
-pub use settings::{FailOn, Settings, check_configuration};
+pub use settings::{FailOn, HttpSettings, Secret, Settings, check_configuration};
 
 /// Exit codes of CONTRACT §3.
 pub mod code {

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -188,7 +189,12 @@ impl Keeper {
     async fn admit(self, stream: TcpStream, arrival: Arc<Arrival>) {
         let until = Instant::now() + PATIENCE;
         let peer = arrival.peer;
-        let io = match tokio::time::timeout_at(until, greet(stream, self.tls.as_deref())).await {
+        let io = match tokio::time::timeout_at(
+            until,
+            greet(stream, self.tls.as_ref().map(|t| t.config())),
+        )
+        .await
+        {
             Ok(Ok(io)) => io,
             Ok(Err(error)) => {
                 tracing::warn!(%peer, %error, "a connection was refused");
@@ -210,7 +216,7 @@ impl Keeper {
 }
 
 /// The handshake, or a word to whoever speaks another language.
-async fn greet(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Io> {
+pub(crate) async fn greet(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Io> {
     // A heartbeat must not wait for company.
     stream.set_nodelay(true)?;
     let mut first = [0; 3];
@@ -221,7 +227,7 @@ async fn greet(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Io> {
     match (tls, first[0] == HANDSHAKE) {
         (None, false) => Ok(Io::Plain(stream)),
         (Some(tls), true) => {
-            let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+            let handshake = TlsAcceptor::from(tls).accept(stream);
             match handshake.into_fallible().await {
                 Ok(stream) => Ok(Io::Tls(Box::new(stream))),
                 Err((error, stream)) => {
@@ -342,8 +348,9 @@ pub struct Connection {
     patience: Option<Pin<Box<Sleep>>>,
 }
 
+/// What bytes come and go on.
 #[derive(Debug)]
-enum Io {
+pub(crate) enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }

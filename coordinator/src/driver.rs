@@ -18,6 +18,7 @@ use crate::core::{
     SessionId, SweepState, Timestamp,
 };
 use crate::store::Store;
+use crate::tally::Tally;
 use crate::workload::Workload;
 
 /// Time between two ticks of the core.
@@ -75,9 +76,15 @@ pub struct Ended {
 #[derive(Clone, Debug)]
 pub struct Handle {
     inputs: mpsc::UnboundedSender<Input>,
+    tally: Arc<Tally>,
 }
 
 impl Handle {
+    /// What has happened since the driver was started.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Sends an input; one that comes after the driver's end is dropped.
     pub fn send(&self, input: Input) {
         let _ = self.inputs.send(input);
@@ -119,8 +126,10 @@ pub fn start<S: Store>(
     notices: Notices,
 ) -> (Handle, tokio::task::JoinHandle<()>) {
     let (inputs, inbox) = mpsc::unbounded_channel();
+    let tally = Arc::new(Tally::default());
     let handle = Handle {
         inputs: inputs.clone(),
+        tally: Arc::clone(&tally),
     };
     let driver = Driver {
         core: Core::new(config, store.epoch(), Timestamp(0)),
@@ -132,6 +141,7 @@ pub fn start<S: Store>(
         requests: HashMap::new(),
         last_request: 0,
         notices,
+        tally,
     };
     (handle, tokio::spawn(driver.run(inbox)))
 }
@@ -146,6 +156,7 @@ struct Driver<S> {
     requests: HashMap<u64, oneshot::Sender<Result<Done, Denied>>>,
     last_request: u64,
     notices: Notices,
+    tally: Arc<Tally>,
 }
 
 impl<S: Store> Driver<S> {
@@ -177,11 +188,14 @@ impl<S: Store> Driver<S> {
                 event,
             } => {
                 self.sessions.insert(session, outgoing);
+                self.tally.sessions_opened.inc();
+                self.count_sessions();
                 self.step(event);
             }
             Input::Event(event) => {
                 if let Event::Closed { session } = &event {
                     self.sessions.remove(session);
+                    self.count_sessions();
                 }
                 self.step(event);
             }
@@ -218,6 +232,7 @@ impl<S: Store> Driver<S> {
             }
             Effect::Refuse { session, refusal } => {
                 tracing::warn!(%refusal, "a worker was refused");
+                self.tally.sessions_refused.inc();
                 self.end_session(session, status_of_refusal(&refusal));
             }
             Effect::Close { session, reason } => {
@@ -225,10 +240,15 @@ impl<S: Store> Driver<S> {
                 self.end_session(session, status_of_close(reason));
             }
             Effect::Persist { ticket, records } => {
+                let began = Instant::now();
+                let count = records.len() as u64;
                 let answer = self.store.persist(ticket, records);
                 let inputs = self.inputs.clone();
+                let tally = Arc::clone(&self.tally);
                 tokio::spawn(async move {
-                    let event = match answer.await {
+                    let answer = answer.await;
+                    tally.commit(began.elapsed(), count, answer.is_ok());
+                    let event = match answer {
                         Ok(exceptions) => Event::Persisted { ticket, exceptions },
                         Err(error) => Event::PersistFailed {
                             ticket,
@@ -259,6 +279,7 @@ impl<S: Store> Driver<S> {
                 duplicates,
                 workload,
             } => {
+                self.tally.sweep_ended(state);
                 if let Some(ended) = self.sweeps.remove(&sweep) {
                     // Whoever asked may have lost interest.
                     let _ = ended.send(Ended {
@@ -275,6 +296,7 @@ impl<S: Store> Driver<S> {
             }
             Effect::Notice(notice) => {
                 log(&notice);
+                self.tally.notice(&notice);
                 let _ = self.notices.send(notice);
             }
         }
@@ -284,6 +306,12 @@ impl<S: Store> Driver<S> {
         if let Some(outgoing) = self.sessions.remove(&session) {
             let _ = outgoing.send(Err(status));
         }
+        self.count_sessions();
+    }
+
+    fn count_sessions(&self) {
+        let open = i64::try_from(self.sessions.len()).unwrap_or(i64::MAX);
+        self.tally.sessions.set(open);
     }
 }
 

@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use common::ids::to_hex;
+use tonic::service::interceptor::InterceptedService;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use crate::admin::{self, Desk};
 use crate::cli::{Settings, code};
 use crate::door::{self, Doors};
 use crate::driver::Handle;
-use crate::guard::{AdminGuard, Guard};
+use crate::guard::{AdminGuard, AnyGuard, Guard};
+use crate::http::{self, Window};
 use crate::launch::{self, Invitation};
 use crate::leadership;
 use crate::local::{self, LocalWorkers};
@@ -29,7 +32,10 @@ pub struct Ground {
     pub stage: Arc<rpc::Stage<AnyStore>>,
     /// What calls of administrators are passed on to.
     pub desk: Arc<Desk<AnyStore>>,
+    /// What `--http` shows.
+    pub window: Arc<Window>,
     server: tokio::task::JoinHandle<()>,
+    site: Option<tokio::task::JoinHandle<()>>,
     pub(crate) local_url: String,
     pub(crate) local_token: String,
     /// For workers that are launched; `None` if none are.
@@ -50,6 +56,14 @@ impl Ground {
         let doors = Doors::bind(settings.listen, settings.tls.clone())
             .await
             .map_err(|message| (code::BAD_INPUT, message))?;
+        let web = match &settings.http {
+            None => None,
+            Some(http) => Some(
+                http::Listener::bind(http.address, settings.tls.clone())
+                    .await
+                    .map_err(|message| (code::BAD_INPUT, message))?,
+            ),
+        };
         let internal = |error: std::io::Error| (code::INTERNAL, error.to_string());
         let mut token = settings.token.as_ref().map(|t| t.0.clone());
         if token.is_none() && settings.launch.is_some() {
@@ -95,6 +109,17 @@ impl Ground {
         if let Some(url) = network_url {
             say(&format!("listening for workers: worker --connect {url}"));
         }
+        let window = Arc::new(Window::default());
+        let site = match web {
+            None => None,
+            Some(listener) => {
+                let drawn = random_token().map_err(internal)?;
+                let (stage, window) = (Arc::clone(&stage), Arc::clone(&window));
+                let site = http::site(settings, &listener, stage, window, drawn);
+                say(&site.words);
+                Some(tokio::spawn(site.serve(listener)))
+            }
+        };
         let store = tokio::select! {
             opened = leadership::lead(&settings.store, &identity, &stage, say) => opened,
             () = interrupted() => {
@@ -107,7 +132,9 @@ impl Ground {
             store: Arc::new(store),
             stage,
             desk,
+            window,
             server,
+            site,
             local_url,
             local_token,
             invitation,
@@ -144,6 +171,9 @@ impl Ground {
     /// Closes the doors.
     pub fn close(&self) {
         self.server.abort();
+        if let Some(site) = &self.site {
+            site.abort();
+        }
     }
 }
 
@@ -154,6 +184,7 @@ fn serve(
     desk: Arc<Desk<AnyStore>>,
     admin: Option<AdminGuard>,
 ) -> tokio::task::JoinHandle<()> {
+    let reflection = reflection(AnyGuard::new(guard.clone(), admin.clone()));
     let cluster = rpc::service(Arc::clone(&stage), guard);
     let admin = admin.map(|guard| admin::service(desk, guard));
     tokio::spawn(async move {
@@ -167,6 +198,7 @@ fn serve(
         let served = door::server()
             .add_service(cluster)
             .add_service(health)
+            .add_optional_service(reflection)
             .add_optional_service(admin)
             .serve_with_incoming(doors.open())
             .await;
@@ -187,7 +219,25 @@ fn raise_descriptors() {
     }
 }
 
-fn random_token() -> std::io::Result<String> {
+/// The protocol for tools such as grpcurl.
+fn reflection(
+    guard: AnyGuard,
+) -> Option<InterceptedService<ServerReflectionServer<impl ServerReflection>, AnyGuard>> {
+    let service = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(common::pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    match service {
+        Ok(service) => Some(InterceptedService::new(service, guard)),
+        Err(error) => {
+            tracing::error!(%error, "the descriptors of the protocol are of no use");
+            None
+        }
+    }
+}
+
+/// 256 bits that nobody can guess, in hexadecimal.
+pub(crate) fn random_token() -> std::io::Result<String> {
     let mut bytes = [0; 32];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
     Ok(to_hex(&bytes))

@@ -37,9 +37,14 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Settings that are the coordinator's, or a remote worker's: a local one has
 /// no use for them, and need not know a secret.
-const NOT_FOR_LOCAL: [&str; 10] = [
+const NOT_FOR_LOCAL: [&str; 15] = [
     "SWEEP_TOKEN",
     "SWEEP_TOKEN_FILE",
+    "SWEEP_ADMIN_TOKEN",
+    "SWEEP_ADMIN_TOKEN_FILE",
+    "SWEEP_HTTP_TOKEN",
+    "SWEEP_HTTP_TOKEN_FILE",
+    "SWEEP_NOTIFY",
     "SWEEP_STORE",
     "SWEEP_CONFIG",
     "SWEEP_CA_FILE",

@@ -179,7 +179,8 @@ mod tests {
             let (low, high) = durations.estimate(400).unwrap().interval.unwrap();
             held += u32::from((low..high).contains(&truth));
         }
-        assert!((920..=990).contains(&held), "{held} of 1000");
+        // Skewed durations and a mean and spread that go together cost about two of 95.
+        assert!((900..=975).contains(&held), "{held} of 1000");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! gRPC sessions to events and back; no decisions.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,18 @@ pub struct Stage<S> {
     active: OnceLock<Active<S>>,
     leads: watch::Sender<bool>,
     leader: Mutex<Option<String>>,
+    stands_by: AtomicBool,
+}
+
+/// What a coordinator does with its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It opens it.
+    Starting,
+    /// Another one leads; this one waits for its end.
+    StandingBy,
+    /// It leads.
+    Leading,
 }
 
 /// What calls are passed on to.
@@ -53,6 +65,7 @@ impl<S> Default for Stage<S> {
             active: OnceLock::new(),
             leads: watch::Sender::new(false),
             leader: Mutex::new(None),
+            stands_by: AtomicBool::new(false),
         }
     }
 }
@@ -60,6 +73,7 @@ impl<S> Default for Stage<S> {
 impl<S> Stage<S> {
     /// Names the leader to those who call.
     pub fn follow(&self, leader: Option<String>) {
+        self.stands_by.store(true, Ordering::Relaxed);
         *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
     }
 
@@ -68,6 +82,17 @@ impl<S> Stage<S> {
         // Who leads once leads to the end of the process.
         let _ = self.active.set(Active { handle, store });
         self.leads.send_replace(true);
+    }
+
+    /// What this coordinator does at the moment.
+    pub fn role(&self) -> Role {
+        if *self.leads.borrow() {
+            Role::Leading
+        } else if self.stands_by.load(Ordering::Relaxed) {
+            Role::StandingBy
+        } else {
+            Role::Starting
+        }
     }
 
     /// Comes when this coordinator leads.

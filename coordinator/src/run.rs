@@ -16,12 +16,15 @@ use crate::core::{Config, Control, Core, NewSweep, Notice, SweepState, TakeUp};
 use crate::driver::{self, Ended, Handle, Input};
 use crate::export::{self, Account};
 use crate::ground::Ground;
+use crate::http::View;
 use crate::launch;
 use crate::local;
+use crate::notify;
 use crate::progress::{Moment, Progress};
 use crate::store::{Address, AnyStore, Store, StoreError, StoredSweep};
 use crate::submission;
 use crate::sweep::{DataTable, GridSweep};
+use crate::sweeps::Sweeps;
 use crate::table;
 
 /// Time between two looks at the sweep for the display.
@@ -98,6 +101,15 @@ impl Sweep {
         let (notices, inbox) = mpsc::unbounded_channel();
         let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
         ground.stage.lead(handle.clone(), Arc::clone(&store));
+        let address = settings.store.clone();
+        let (shown, keep) = (Arc::clone(&store), settings.minima);
+        ground.window.open(View {
+            // What is over is told of below.
+            sweeps: Sweeps::new(handle.clone(), shown, address, keep, None),
+            only: Some(stored.number),
+        });
+        let violations = (settings.notify.clone())
+            .map(|url| tokio::spawn(notify::violations(url, handle.clone())));
         let progress = Progress::new(settings.progress);
         let (say, said) = mpsc::unbounded_channel();
         let (ended, end) = oneshot::channel();
@@ -168,6 +180,9 @@ impl Sweep {
             }
         };
         ground.close();
+        if let Some(violations) = violations {
+            violations.abort();
+        }
         driver.abort();
         let _ = driver.await;
         code
@@ -285,6 +300,11 @@ impl Watch<'_> {
     /// Sends the workers away and waits until they have handed back what they
     /// hold; false if somebody did not want to wait.
     async fn hand_back(&mut self) -> bool {
+        // Before it is said: whoever reads it may act on it.
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt()).ok(),
+            signal(SignalKind::terminate()).ok(),
+        );
         self.progress
             .say("interrupted: workers hand back what they hold; once more stops at once");
         let reason = "the coordinator was interrupted".to_owned();
@@ -292,10 +312,6 @@ impl Watch<'_> {
             reason,
             finished: false,
         };
-        let (mut interrupt, mut terminate) = (
-            signal(SignalKind::interrupt()).ok(),
-            signal(SignalKind::terminate()).ok(),
-        );
         let quiet = async {
             self.handle.control(stop).await;
             while self.handle.look(Core::is_quiet).await == Some(false) {
@@ -454,6 +470,9 @@ async fn conclude(
         return fail(code::INTERNAL, &error.to_string());
     }
     print(&format!("Results: {}\n", folder.display()));
+    if let Some(url) = &settings.notify {
+        notify::sweep_over(url, &stored, ended.state, &summary).await;
+    }
     exit_code(&summary, settings.fail_on)
 }
 

@@ -9,6 +9,8 @@ use crate::cli::{Settings, code, fail};
 use crate::core::{Control, Core, Notice};
 use crate::driver::{self, Handle};
 use crate::ground::Ground;
+use crate::http::View;
+use crate::notify;
 use crate::progress::Progress;
 use crate::run::{Failure, config, interrupted, store_failure};
 use crate::store::Store;
@@ -36,10 +38,17 @@ async fn carry_on(settings: Settings) -> Result<u8, Failure> {
         Arc::clone(&store),
         settings.store.clone(),
         settings.minima,
+        settings.notify.clone(),
     );
+    let violations =
+        (settings.notify.clone()).map(|url| tokio::spawn(notify::violations(url, handle.clone())));
     let carried = sweeps.carry_on().await.map_err(|e| store_failure(&e))?;
     ground.stage.lead(handle.clone(), Arc::clone(&store));
     ground.desk.open(Arc::clone(&sweeps));
+    ground.window.open(View {
+        sweeps: Arc::clone(&sweeps),
+        only: None,
+    });
     let progress = Progress::new(settings.progress);
     progress.say(&format!(
         "serving {}; {carried} sweeps are carried on",
@@ -66,6 +75,9 @@ async fn carry_on(settings: Settings) -> Result<u8, Failure> {
         launched.stop().await;
     }
     ground.close();
+    if let Some(violations) = violations {
+        violations.abort();
+    }
     driver.abort();
     let _ = driver.await;
     outcome

@@ -15,6 +15,7 @@ use crate::at_rest::{self, Kept};
 use crate::core::{Control, Core, Denied, Done, NewSweep, SweepState, TakeUp, Whereabouts};
 use crate::driver::{Ended, Handle, Input};
 use crate::export::{self, Account};
+use crate::notify::{self, NotifyUrl};
 use crate::progress::Moment;
 use crate::run::{default_folder, host_name};
 use crate::store::{Address, Store, StoreError, StoredSweep};
@@ -46,17 +47,26 @@ pub struct Sweeps<S> {
     /// Its address: results go to a folder for each sweep in it.
     address: Address,
     keep: KeepMinima,
+    /// Who is told when a sweep is over.
+    notify: Option<NotifyUrl>,
     lives: Mutex<BTreeMap<SweepNumber, Life>>,
 }
 
 impl<S: Store> Sweeps<S> {
     /// No sweep yet.
-    pub fn new(handle: Handle, store: Arc<S>, address: Address, keep: KeepMinima) -> Arc<Self> {
+    pub fn new(
+        handle: Handle,
+        store: Arc<S>,
+        address: Address,
+        keep: KeepMinima,
+        notify: Option<NotifyUrl>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             handle,
             store,
             address,
             keep,
+            notify,
             lives: Mutex::new(BTreeMap::new()),
         })
     }
@@ -180,6 +190,9 @@ impl<S: Store> Sweeps<S> {
         }
         let moment = Box::new(Moment::of_summary(&summary));
         self.lives().insert(stored.number, Life::Over(moment));
+        if let Some(url) = &self.notify {
+            notify::sweep_over(url, &stored, stored.state, &summary).await;
+        }
     }
 
     /// Every sweep, in the order of their numbers.
@@ -224,6 +237,14 @@ impl<S: Store> Sweeps<S> {
             Some(Life::Carried) | None => Moment::default(),
         };
         Seen { stored, moment }
+    }
+
+    /// How far a sweep came that is over in this life of the program.
+    pub fn over(&self, number: SweepNumber) -> Option<Moment> {
+        match self.lives().get(&number) {
+            Some(Life::Over(moment)) => Some(moment.as_ref().clone()),
+            Some(Life::Carried) | None => None,
+        }
     }
 
     /// What is recorded of a sweep so far.

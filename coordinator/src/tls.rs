@@ -46,10 +46,20 @@ pub struct Tls {
 
 #[derive(Debug)]
 struct State {
-    config: Arc<ServerConfig>,
+    offered: Offered,
     /// How the files looked when they were last read.
     seen: Vec<Stamp>,
     looked: Instant,
+}
+
+/// The same certificate for two kinds of callers.
+#[derive(Clone, Debug)]
+struct Offered {
+    /// Workers and administrators: gRPC.
+    calls: Arc<ServerConfig>,
+    /// Browsers, probes and scrapers. They show no certificate: a token is
+    /// what opens the dashboard.
+    web: Arc<ServerConfig>,
 }
 
 /// What changes when a file is replaced or written.
@@ -62,11 +72,11 @@ impl Tls {
     /// [`TlsError`], in words for whoever named the files.
     pub fn load(files: Files) -> Result<Self, TlsError> {
         let seen = files.stamps();
-        let config = files.read()?;
+        let offered = files.read()?;
         Ok(Self {
             files,
             state: Mutex::new(State {
-                config: Arc::new(config),
+                offered,
                 seen,
                 looked: Instant::now(),
             }),
@@ -78,10 +88,19 @@ impl Tls {
         self.files.client_ca.is_some()
     }
 
-    /// The configuration for a new connection. If the files have changed they
-    /// are read again; files that are of no use (half of them written, say)
-    /// leave what was there.
+    /// The configuration for a new connection of `listen`.
     pub fn config(&self) -> Arc<ServerConfig> {
+        self.offered().calls
+    }
+
+    /// The configuration for a new connection of `http`.
+    pub fn web_config(&self) -> Arc<ServerConfig> {
+        self.offered().web
+    }
+
+    /// If the files have changed they are read again; files that are of no use
+    /// (half of them written, say) leave what was there.
+    fn offered(&self) -> Offered {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.looked.elapsed() >= LOOK {
             state.looked = Instant::now();
@@ -89,8 +108,8 @@ impl Tls {
             if stamps != state.seen {
                 state.seen = stamps;
                 match self.files.read() {
-                    Ok(config) => {
-                        state.config = Arc::new(config);
+                    Ok(offered) => {
+                        state.offered = offered;
                         tracing::info!("the certificates were read again");
                     }
                     Err(error) => {
@@ -99,7 +118,7 @@ impl Tls {
                 }
             }
         }
-        Arc::clone(&state.config)
+        state.offered.clone()
     }
 }
 
@@ -109,12 +128,18 @@ impl Files {
         common::secret::exposed(&self.key, rustix::process::geteuid().as_raw())
     }
 
-    fn read(&self) -> Result<ServerConfig, TlsError> {
+    fn read(&self) -> Result<Offered, TlsError> {
         let identity = pem::identity(&Pem::read(&self.certificate)?, &Pem::read(&self.key)?)?;
         let unusable = |error: &dyn std::fmt::Display| TlsError::Unusable(error.to_string());
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|e| unusable(&e))?;
+        let resolver = Arc::new(SingleCertAndKey::from(identity));
+        let builder = || {
+            ServerConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .map_err(|e| unusable(&e))
+        };
+        let mut web = (builder()?.with_no_client_auth()).with_cert_resolver(resolver.clone());
+        web.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let builder = builder()?;
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
             Some(file) => {
@@ -125,9 +150,12 @@ impl Files {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+        let mut calls = builder.with_cert_resolver(resolver);
+        calls.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Offered {
+            calls: Arc::new(calls),
+            web: Arc::new(web),
+        })
     }
 
     fn stamps(&self) -> Vec<Stamp> {

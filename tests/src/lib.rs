@@ -7,3 +7,4 @@ pub mod processes;
 pub mod python;
 pub mod scene;
 pub mod simulation;
+pub mod web;

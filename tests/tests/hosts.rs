@@ -10,13 +10,22 @@ use tests::network::{Network, address};
 use tests::processes::{RunningSweep, coordinator, output, send_signal, wait, worker};
 use tests::scene::{Helper, RESULTS, Scene, TASKS, count, undisturbed, url_of};
 
-/// Seconds that a worker has after SIGTERM, as in `deploy/base`: below the pod's 30.
-const GRACE: &str = "25";
+/// What a worker of `deploy/base` may take after SIGTERM: less than the pod is given.
+fn grace() -> &'static str {
+    let manifest = include_str!("../../deploy/base/worker.yaml");
+    let value = |key: &str| {
+        let (_, rest): (_, &str) = manifest.split_once(key).expect("the manifest has it");
+        rest.split_whitespace().next().expect("with a value")
+    };
+    let (grace, pod) = (value("--grace="), value("terminationGracePeriodSeconds:"));
+    assert!(grace.parse::<u32>().unwrap() < pod.parse::<u32>().unwrap());
+    grace
+}
 
 fn showing(certificates: &Path) -> Command {
     let mut command = worker();
     command
-        .args(["--grace", GRACE, "--ca-file"])
+        .args(["--grace", grace(), "--ca-file"])
         .arg(certificates.join("ca.pem"))
         .arg("--cert-file")
         .arg(certificates.join("worker.pem"))

@@ -332,3 +332,129 @@ fn options_are_printed_as_they_come_out_of_file_environment_and_flags() {
             .contains("w.yaml:1:1")
     );
 }
+
+#[test]
+fn the_bench_measures_and_shows_what_it_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let chosen = ["bench", "--case", "s", "--seconds", "0", "--measure"];
+    let measured = |what: &str, more: &[&str]| {
+        let arguments: Vec<&str> = chosen.iter().chain([&what]).chain(more).copied().collect();
+        let output = worker(folder.path(), &arguments);
+        assert!(output.status.success(), "{output:?}");
+        output
+    };
+    let value = answer(&measured(
+        "floor,gradient,product,products,slots",
+        &["--json"],
+    ));
+    assert_eq!(value["schema"], "worker-bench/1");
+    let rows = value["measurements"].as_array().unwrap();
+    let slots = if value["cores"] == 1 { 0 } else { 2 };
+    assert_eq!(rows.len(), 3 + 3 + slots, "{value}");
+    for row in rows {
+        let (median, min) = (row["median"].as_f64(), row["min"].as_f64());
+        assert!(median >= min && min > Some(0.0), "{row}");
+        assert!(row["samples"].as_u64() >= Some(3), "{row}");
+    }
+    let table = measured("gradient", &[]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("loss and gradient"), "{table}");
+
+    let nothing = worker(
+        folder.path(),
+        &["bench", "--case", "XL", "--measure", "product"],
+    );
+    assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
+}
+
+#[test]
+fn the_cases_of_the_bench_are_written_for_others_to_compute() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = worker(
+        folder.path(),
+        &["bench", "--case", "S", "--export", "cases"],
+    );
+    assert!(output.status.success(), "{output:?}");
+    let text = std::fs::read_to_string(folder.path().join("cases/S.json")).unwrap();
+    let case: Value = serde_json::from_str(&text).unwrap();
+    let names: Vec<&str> = case["arrays"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["W", "V", "A1", "b1", "A2", "b2"]);
+    let archive = std::fs::File::open(folder.path().join("cases/S.npz")).unwrap();
+    let mut archive = ndarray_npy::NpzReader::new(archive).unwrap();
+    let starts: ndarray::Array2<f64> = archive.by_name("starts").unwrap();
+    assert_eq!(
+        starts.dim(),
+        (20, 2 * 6 + 6 * 10 + 10 * 5 + 10 + 10 * 10 + 10)
+    );
+}
+
+/// `slots` and `threads` that a worker takes when nobody says how many, started by this script.
+fn slots_under(script: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_worker")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines();
+    lines
+        .filter(|line| line.starts_with("slots:") || line.starts_with("threads:"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[test]
+fn a_worker_takes_no_more_slots_than_cores_that_it_may_run_on() {
+    // The first core that this process itself may use.
+    let one = "core=$(taskset -pc $$ | sed 's/.*: //; s/[-,].*//'); ";
+    let bound = slots_under(&format!(
+        "{one} exec taskset -c $core \"$1\" --print-config"
+    ));
+    assert_eq!(bound, "slots: 1, threads: 1");
+}
+
+/// A control group of one and a half processors; what a container with `cpus: 1.5` gets.
+struct Quota(PathBuf);
+
+impl Quota {
+    /// Nothing where this user may make none.
+    fn new() -> Option<Self> {
+        let name = format!("worker-test-{}", std::process::id());
+        let v1 = PathBuf::from("/sys/fs/cgroup/cpu").join(&name);
+        let v2 = PathBuf::from("/sys/fs/cgroup").join(&name);
+        let settings = [
+            (v1, "cpu.cfs_quota_us", "150000"),
+            (v2, "cpu.max", "150000 100000"),
+        ];
+        settings.into_iter().find_map(|(folder, file, quota)| {
+            std::fs::create_dir(&folder).ok()?;
+            let group = Self(folder);
+            // A folder that is no control group has no such file yet.
+            let limited =
+                group.0.join(file).exists() && std::fs::write(group.0.join(file), quota).is_ok();
+            limited.then_some(group)
+        })
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_worker_takes_no_more_slots_than_the_quota_of_its_container() {
+    let Some(quota) = Quota::new() else {
+        eprintln!("skipped: no control group can be made here");
+        return;
+    };
+    let enter = format!("echo $$ > {}/cgroup.procs", quota.0.display());
+    let limited = slots_under(&format!("{enter} && exec \"$1\" --print-config"));
+    assert_eq!(limited, "slots: 1, threads: 1");
+}

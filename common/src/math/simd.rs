@@ -152,6 +152,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: the caller's promise.
         self.store(v, unsafe { &mut *out.cast::<[f64; LANES]>() });
     }
+    /// Asks for the line at an address, which need not be valid, where the processor can.
+    #[inline(always)]
+    fn prefetch(self, x: *const f64) {
+        let _ = x;
+    }
     /// Sum of the lanes in a fixed tree: ((0+4)+(2+6)) + ((1+5)+(3+7)).
     #[inline(always)]
     fn sum(self, v: Self::V) -> f64 {
@@ -429,6 +434,10 @@ mod x86 {
         const ACCUMULATORS: usize = 6;
 
         #[inline(always)]
+        fn prefetch(self, x: *const f64) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+        }
+        #[inline(always)]
         fn sum(self, v: D2) -> f64 {
             unsafe { sum4(_mm256_add_pd(v[0], v[1])) }
         }
@@ -588,6 +597,10 @@ mod x86 {
         type I = __m512i;
         const ACCUMULATORS: usize = 24;
 
+        #[inline(always)]
+        fn prefetch(self, x: *const f64) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+        }
         #[inline(always)]
         fn sum(self, v: __m512d) -> f64 {
             unsafe {

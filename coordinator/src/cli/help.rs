@@ -160,7 +160,9 @@ mod tests {
     fn every_setting_says_how_else_it_is_given_and_every_command_has_an_example() {
         let mut root = command();
         root.build();
+        // Lines break where they may.
         let text = root.render_long_help().to_string();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for word in [
             "[env: SWEEP_LOCAL_WORKERS]",
             "[key: log_format]",

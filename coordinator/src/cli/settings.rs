@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 
 use super::log::Log;
 use crate::launch;
+use crate::notify::NotifyUrl;
 use crate::progress::Display;
 use crate::store::Address;
 use crate::sweep::KeepMinima;
@@ -46,7 +47,11 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// A token that lets administrators in.
     pub admin_token: Option<Secret>,
-    /// TLS for `listen`; plain text if `None`.
+    /// Dashboard, metrics and health; none of them if `None`.
+    pub http: Option<HttpSettings>,
+    /// Who is told of a sweep's end and of the first violation.
+    pub notify: Option<NotifyUrl>,
+    /// TLS for `listen` and `http`; plain text if `None`.
     pub tls: Option<Arc<Tls>>,
     /// What is logged, and how.
     pub log: Log,
@@ -71,6 +76,8 @@ impl Settings {
             fail_on: FailOn::Nothing,
             token: None,
             admin_token: None,
+            http: None,
+            notify: None,
             tls: None,
             log: Log::default(),
             launch: None,
@@ -78,6 +85,17 @@ impl Settings {
             warnings: Vec::new(),
         }
     }
+}
+
+/// Where the dashboard, metrics and health are served, and to whom.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Where browsers, scrapers and probes connect.
+    pub address: SocketAddr,
+    /// Names, beside addresses and that of the host, under which it may be called.
+    pub hosts: Vec<String>,
+    /// A token that lets people read; one is drawn for the run if `None`.
+    pub token: Option<Secret>,
 }
 
 /// A secret that is never printed.
@@ -130,6 +148,20 @@ pub(super) struct Flags {
     /// File with the token that lets administrators in (`serve`)
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     admin_token_file: Option<String>,
+    /// Where the dashboard, /metrics, /healthz and /readyz are served [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Further names, with commas between, under which --http may be called (behind a proxy, say)
+    #[arg(long, value_name = "NAMES", hide_short_help = true)]
+    http_host: Option<String>,
+    /// File with the token that lets people and scrapers read [default: drawn for the run, and
+    /// printed as a link]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    http_token_file: Option<String>,
+    /// URL that gets a POST when a sweep is over and at the first violation inside the theorem; one
+    /// with a secret in it belongs into SWEEP_NOTIFY
+    #[arg(long, value_name = "URL", hide_short_help = true)]
+    notify: Option<String>,
     /// Numeric level of the results; this version has one, fma64-1 [default: fma64-1]
     #[arg(long, value_name = "LEVEL", hide_short_help = true)]
     cpu_level: Option<String>,
@@ -199,12 +231,18 @@ impl AuditFlags {
             progress: Some(if quiet { "none" } else { "plain" }.to_owned()),
             ..Flags::default()
         };
-        resolve(&flags).map(|resolved| resolved.settings)
+        let resolved = resolve(&flags)?;
+        // What the environment says of the dashboard is about sweeps.
+        Ok(Settings {
+            http: None,
+            notify: None,
+            ..resolved.settings
+        })
     }
 }
 
 /// Name and default of each setting.
-const KEYS: [(&str, &str); 18] = [
+const KEYS: [(&str, &str); 22] = [
     ("listen", ""),
     ("advertise", ""),
     ("launch", ""),
@@ -216,6 +254,10 @@ const KEYS: [(&str, &str); 18] = [
     ("fail_on", ""),
     ("token_file", ""),
     ("admin_token_file", ""),
+    ("http", ""),
+    ("http_host", ""),
+    ("http_token_file", ""),
+    ("notify", ""),
     ("tls_cert", ""),
     ("tls_key", ""),
     ("tls_client_ca", ""),
@@ -231,7 +273,7 @@ pub(super) fn with_variables(mut command: clap::Command) -> clap::Command {
         command = command.mut_arg(key, |arg| {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             let variable = format!("SWEEP_{}", key.to_uppercase());
-            arg.long_help(format!("{help} [env: {variable}] [key: {key}]"))
+            arg.long_help(format!("{help}\n[env: {variable}] [key: {key}]"))
         });
     }
     command
@@ -251,6 +293,10 @@ impl Flags {
             "fail_on" => self.fail_on.clone(),
             "token_file" => self.token_file.clone(),
             "admin_token_file" => self.admin_token_file.clone(),
+            "http" => self.http.clone(),
+            "http_host" => self.http_host.clone(),
+            "http_token_file" => self.http_token_file.clone(),
+            "notify" => self.notify.clone(),
             "tls_cert" => self.tls_cert.clone(),
             "tls_key" => self.tls_key.clone(),
             "tls_client_ca" => self.tls_client_ca.clone(),
@@ -448,6 +494,9 @@ pub(super) fn resolve(flags: &Flags) -> Result<Resolved, String> {
             // Without the password that may stand in it.
             *value = settings.store.to_string();
         }
+        if let ("notify", Some(url)) = (*key, &settings.notify) {
+            *value = url.to_string();
+        }
     }
     Ok(Resolved { settings, origins })
 }
@@ -484,19 +533,15 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         let (value, origin) = from.map_or(("", ""), |o| (o.1.as_str(), o.2.as_str()));
         mistakes.push(format!("error: {origin}: `{value}` is {what}"));
     };
-    let listen = match text("listen") {
-        "" => None,
-        address => {
-            let found = address.to_socket_addrs().ok().and_then(|mut a| a.next());
-            if found.is_none() {
-                wrong(
-                    "listen",
-                    "no address; write HOST:PORT, for example 0.0.0.0:7878",
-                );
-            }
-            found
+    let mut address = |key: &str| -> Option<SocketAddr> {
+        let address = text(key);
+        let found = address.to_socket_addrs().ok().and_then(|mut a| a.next());
+        if found.is_none() && !address.is_empty() {
+            wrong(key, "no address; write HOST:PORT, for example 0.0.0.0:7878");
         }
+        found
     };
+    let (listen, http) = (address("listen"), address("http"));
     let insecure = match text("insecure") {
         "true" | "1" => true,
         "false" | "0" | "" => false,
@@ -513,10 +558,13 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
             None
         }
     };
-    if let Some(address) = listen
-        && !address.ip().is_loopback()
-        && text("tls_cert").is_empty()
-    {
+    for (key, address) in [("listen", listen), ("http", http)] {
+        let Some(address) = address.filter(|a| !a.ip().is_loopback()) else {
+            continue;
+        };
+        if !text("tls_cert").is_empty() {
+            continue;
+        }
         if insecure {
             warnings.push(format!(
                 "--insecure: {address} is open to the network without TLS; whoever can listen \
@@ -524,7 +572,7 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
             ));
         } else {
             wrong(
-                "listen",
+                key,
                 "open to the network, so tokens and results would travel in the clear; give \
                  --tls-cert and --tls-key (`coordinator certs` makes some to begin with), listen \
                  on loopback behind a tunnel, or say --insecure",
@@ -641,13 +689,39 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
     };
     let token = secret("token_file", "SWEEP_TOKEN");
     let admin_token = secret("admin_token_file", "SWEEP_ADMIN_TOKEN");
-    if let (Some(one), Some(other)) = (&token, &admin_token)
-        && one.0 == other.0
-    {
-        unusable.push(
-            "error: the administration's token is the workers': give it another one".to_owned(),
-        );
+    let http_token = secret("http_token_file", "SWEEP_HTTP_TOKEN");
+    let tokens = [
+        ("the workers'", &token),
+        ("the administration's", &admin_token),
+        ("the dashboard's", &http_token),
+    ];
+    for (at, (whose, token)) in tokens.iter().enumerate() {
+        for (others, other) in &tokens[..at] {
+            if let (Some(token), Some(other)) = (token, other)
+                && token.0 == other.0
+            {
+                unusable.push(format!(
+                    "error: {whose} token is {others}: give it another one"
+                ));
+            }
+        }
     }
+    let notify = match text("notify") {
+        "" => None,
+        url => match url.parse::<NotifyUrl>() {
+            Ok(url) => Some(url),
+            Err(error) => {
+                // The value may contain a secret, so it is not repeated.
+                unusable.push(format!("error: notify: {error}"));
+                None
+            }
+        },
+    };
+    let http = http.map(|address| HttpSettings {
+        address,
+        hosts: names(text("http_host")),
+        token: http_token,
+    });
     mistakes.extend(unusable);
     let log = Log::new(text("log"), text("log_format")).unwrap_or_else(|message| {
         mistakes.push(format!("error: {message}"));
@@ -682,6 +756,8 @@ fn check(origins: &[(&'static str, String, String)]) -> Result<Settings, String>
         fail_on,
         token,
         admin_token,
+        http,
+        notify,
         tls: tls.map(Arc::new),
         log,
         launch,
@@ -697,6 +773,14 @@ fn is_host_and_port(text: &str) -> bool {
     parts.is_some_and(|(host, port)| {
         !host.is_empty() && host.chars().all(plain) && port.parse::<u16>().is_ok_and(|p| p > 0)
     })
+}
+
+/// Names with commas between.
+fn names(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// The files of TLS, or what is missing.

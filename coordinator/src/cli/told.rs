@@ -214,19 +214,24 @@ pub(super) fn show(status: &wire::SweepStatus, json: bool) {
     }
 }
 
-/// `explain`: a task as a few lines, those of a cell as a table.
+/// `explain`: a task as a few lines, those of a cell as a table. Without a terminal, lines break at
+/// 100 columns.
 pub(super) fn explanation(found: &Value) -> String {
+    explained(found, usize::from(table_style().width.unwrap_or(100)))
+}
+
+fn explained(found: &Value, width: usize) -> String {
     match found.as_array() {
-        Some(tasks) if tasks.len() != 1 => tasks_of_a_cell(tasks),
-        Some(tasks) => one_task(&tasks[0]),
-        None => one_task(found),
+        Some(tasks) if tasks.len() != 1 => tasks_of_a_cell(tasks, width),
+        Some(tasks) => one_task(&tasks[0], width),
+        None => one_task(found, width),
     }
 }
 
-fn tasks_of_a_cell(tasks: &[Value]) -> String {
+fn tasks_of_a_cell(tasks: &[Value], width: usize) -> String {
     let mut text = String::new();
     if let Some(first) = tasks.first() {
-        text.push_str(&folded("", &named(&first["cell"])));
+        text.push_str(&folded("", &named(&first["cell"]), width));
         text.push_str(&format!("baseline: {}\n", baseline(&first["baseline"])));
     }
     let rows = tasks.iter().map(|task| {
@@ -249,14 +254,16 @@ fn tasks_of_a_cell(tasks: &[Value]) -> String {
     text + &table(&heads, &[0, 2, 6, 7, 8], rows.collect())
 }
 
-fn one_task(task: &Value) -> String {
+fn one_task(task: &Value, width: usize) -> String {
     let mut text = format!("task      {}\n", words(&task["task"]));
     let by = if task["found_by"] == "search" {
         "added by the search"
     } else {
         "of the grid"
     };
-    let mut say = |name: &str, what: String| text.push_str(&folded(&format!("{name:<9} "), &what));
+    let mut say = |name: &str, what: String| {
+        text.push_str(&folded(&format!("{name:<9} "), &what, width));
+    };
     say("why", format!("position {} {by}", task["position"]));
     say("cell", named(&task["cell"]));
     say(
@@ -306,9 +313,8 @@ fn one_task(task: &Value) -> String {
     text
 }
 
-/// A line with a head, broken between words where the terminal ends; without one, at 100 columns.
-fn folded(head: &str, text: &str) -> String {
-    let width = usize::from(table_style().width.unwrap_or(100));
+/// A line with a head, broken between words.
+fn folded(head: &str, text: &str, width: usize) -> String {
     let indent = " ".repeat(head.len());
     let mut out = head.to_owned();
     let mut column = head.len();
@@ -395,7 +401,7 @@ mod tests {
             }],
         });
         assert_eq!(
-            explanation(&task),
+            explained(&task, 100),
             "task      4f9a1c\n\
              why       position 17 of the grid\n\
              cell      depth 4, activation t\n\
@@ -417,7 +423,7 @@ mod tests {
                 "failures": [],
             })
         };
-        let text = explanation(&json!([task(0), task(1)]));
+        let text = explained(&json!([task(0), task(1)]), 100);
         assert!(
             text.starts_with("depth 4\nbaseline: not solved yet"),
             "{text}"

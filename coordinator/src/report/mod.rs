@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::table::{shown, varying};
 use html::{Html, escape};
+pub(crate) use scale::{excess_class, share_class};
 
 /// What the page says beside the summary.
 #[expect(missing_debug_implementations, reason = "it holds a function")]

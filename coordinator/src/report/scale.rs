@@ -34,7 +34,7 @@ pub(super) const SHARE: [Step; 6] = [
 ];
 
 /// The class of an excess; `None` if it is not a number.
-pub(super) fn excess_class(excess: f64, baseline: f64) -> Option<&'static str> {
+pub(crate) fn excess_class(excess: f64, baseline: f64) -> Option<&'static str> {
     if excess.is_nan() {
         return None;
     }
@@ -51,7 +51,7 @@ pub(super) fn excess_class(excess: f64, baseline: f64) -> Option<&'static str> {
 }
 
 /// The class of a certified share.
-pub(super) fn share_class(certified: u64, runs: u64) -> &'static str {
+pub(crate) fn share_class(certified: u64, runs: u64) -> &'static str {
     if certified == 0 {
         return SHARE[0].0;
     }

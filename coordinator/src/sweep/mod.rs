@@ -28,7 +28,8 @@ use common::protocol::{CellText, FailureKind};
 use common::record::{BaselineEvidence, Evidence, RunEvidence};
 use common::spec::{CellSpec, Start, TaskSpec};
 use common::summary::{
-    Added, CellInfo, CellKey, Fold, FoundBy, RecordedRun, Summary, SweepInfo, VerdictCounts, settle,
+    Added, CellInfo, CellKey, Fold, FoundBy, RecordedRun, Summary, SweepInfo, Verdict,
+    VerdictCounts, settle,
 };
 use sha2::{Digest, Sha256};
 
@@ -70,6 +71,40 @@ pub struct Counts {
     pub verdicts: VerdictCounts,
     /// Largest excess of a certified run of the cells inside the assumptions.
     pub worst_excess: Option<f64>,
+    /// Violations in the cells inside the assumptions.
+    pub violations_inside: u64,
+}
+
+/// What is recorded of a sweep at a moment.
+#[derive(Debug)]
+pub struct Recorded {
+    fold: Fold,
+    planned: u64,
+    order: Vec<CellKey>,
+    cells: Vec<CellId>,
+    /// The search will decide anew.
+    stale: bool,
+}
+
+impl Recorded {
+    /// Its summary, and the identities of the summary's cells.
+    pub fn summary(self) -> (Summary, Vec<CellId>) {
+        let mut summary = self.fold.finish_of(self.planned);
+        summary.sweep.partial |= self.stale;
+        arrange(&mut summary, &self.order);
+        (summary, self.cells)
+    }
+}
+
+/// Puts the cells of a summary into the order of the grid. They come in the order of the keys,
+/// which count from 0.
+fn arrange(summary: &mut Summary, order: &[CellKey]) {
+    let cells = std::mem::take(&mut summary.cells);
+    let mut cells: Vec<_> = cells.into_iter().map(Some).collect();
+    let in_order = order.iter();
+    summary.cells = in_order
+        .filter_map(|key| cells.get_mut(key.0 as usize).and_then(Option::take))
+        .collect();
 }
 
 /// Where a cell stands in the grid.
@@ -228,14 +263,25 @@ impl GridSweep {
         let planned = self.grid.len() - duplicates + self.searched();
         let mut summary = self.fold.finish_of(planned);
         summary.sweep.partial |= self.is_search_stale();
-        // Both in the order of the keys, which count from 0.
-        let mut cells: Vec<_> = summary.cells.into_iter().map(Some).collect();
-        summary.cells = self
-            .cell_order()
-            .into_iter()
-            .filter_map(|key| cells.get_mut(key.0 as usize).and_then(Option::take))
-            .collect();
+        arrange(&mut summary, &self.cell_order());
         summary
+    }
+
+    /// A copy of what is recorded, to be summarised elsewhere: the copy is
+    /// quick, the summary is not.
+    pub fn so_far(&self, duplicates: u64) -> Recorded {
+        let ids: HashMap<CellKey, CellId> = self.keys.iter().map(|(id, key)| (*key, *id)).collect();
+        let order = self.cell_order();
+        Recorded {
+            fold: self.fold.clone(),
+            planned: self.grid.len() - duplicates + self.searched(),
+            cells: order
+                .iter()
+                .filter_map(|key| ids.get(key).copied())
+                .collect(),
+            order,
+            stale: self.is_search_stale(),
+        }
     }
 
     /// Counts the tasks as cancelled that have no result.
@@ -409,6 +455,9 @@ impl GridSweep {
         let settled = settle(run.outcome, run.value, baseline.unwrap_or(f64::NAN));
         self.tell_search(position, id, cell.key, run);
         *self.counts.verdicts.get_mut(settled.verdict) += 1;
+        if settled.verdict == Verdict::Violation && cell.inside {
+            self.counts.violations_inside += 1;
+        }
         if settled.verdict.is_certified()
             && cell.inside
             && let Some(baseline) = baseline

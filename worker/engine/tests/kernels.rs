@@ -206,6 +206,20 @@ fn elementwise_passes_do_what_they_say() {
         assert!((0..n).all(|i| arena[i].to_bits() == (a[i] * b[i]).to_bits()));
         kernels::add_into(isa, &mut arena, pa, pb, dst, features, groups);
         assert!((0..n).all(|i| arena[i].to_bits() == (a[i] + b[i]).to_bits()));
+        arena.copy_from_slice(&d);
+        kernels::hadamard_sum(isa, &mut arena, [pa, pb, dst], None, dst, features, groups);
+        assert!((0..n).all(|i| arena[i].to_bits() == a[i].mul_add(b[i], d[i]).to_bits()));
+        arena.copy_from_slice(&d);
+        kernels::hadamard_sum(
+            isa,
+            &mut arena,
+            [pa, pb, pa],
+            Some(dst),
+            dst,
+            features,
+            groups,
+        );
+        assert!((0..n).all(|i| arena[i].to_bits() == a[i].mul_add(d[i], a[i] * b[i]).to_bits()));
         let mut sums = vec![1.0; features];
         kernels::row_sums(isa, &[], pa, features, groups, &mut sums);
         for f in 0..features {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::{Case, Measure};
 use super::settings::Flags;
 
 /// Computes tasks for a coordinator, or without one.
@@ -78,6 +79,8 @@ pub(super) enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Measure how fast this machine computes: evaluations, certified minima, slots, threads.
+    Bench(BenchArgs),
     /// The process of one slot; started by a worker.
     #[command(hide = true)]
     Slot(SlotArgs),
@@ -133,6 +136,40 @@ pub(super) struct VerifyArgs {
     /// Folder of the data files that the task names [default: the one of the minimum].
     #[arg(long, value_name = "DIR")]
     pub(super) files: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct BenchArgs {
+    /// Only these cases, with commas between them [default: all].
+    #[arg(
+        long,
+        value_enum,
+        ignore_case = true,
+        value_delimiter = ',',
+        value_name = "CASE"
+    )]
+    pub(super) case: Vec<Case>,
+    /// Only these measurements, with commas between them [default: all].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub(super) measure: Vec<Measure>,
+    /// Seconds for each evaluation that is measured; each is measured at least three times.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    pub(super) seconds: f64,
+    /// Print JSON, all figures in seconds.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Measure nothing: write data, starts and expected values of the cases there (CASE.npz and
+    /// CASE.json), for programs to be compared with.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "measure"])]
+    pub(super) export: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(s) if (0.0..=3600.0).contains(&s) => Ok(s),
+        Ok(s) => Err(format!("{s} is not between 0 and 3600")),
+        Err(_) => Err("this is no number".to_owned()),
+    }
 }
 
 #[derive(Args, Debug)]

@@ -10,6 +10,7 @@
 
 mod args;
 mod baseline;
+mod bench;
 mod endpoint;
 mod evaluate;
 mod folder;
@@ -77,6 +78,7 @@ pub fn main() -> ExitCode {
         Some(Command::Verify(args)) => verify::main(&args),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { out }) => man(&out),
+        Some(Command::Bench(args)) => bench::main(&args),
     };
     match outcome {
         Ok(status) => status.into(),

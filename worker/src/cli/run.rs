@@ -43,6 +43,11 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Status> {
     }
     let baseline = cell.baseline();
     let threads = Threads(usize::from(args.threads));
+    // Without this all cores would take part. A pool that stands already is as good: no bit
+    // depends on it.
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.0)
+        .build_global();
     let mut run = cell
         .run(&spec.start, spec.seed, &baseline, content, threads)
         .map_err(|error| BadInput(error.to_string()))?;

@@ -91,7 +91,7 @@ pub(super) fn with_variables(mut command: clap::Command) -> clap::Command {
         command = command.mut_arg(key, |arg| {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             let help = help.trim_end_matches('.');
-            arg.long_help(format!("{help} [env: {}] [key: {key}]", variable(key)))
+            arg.long_help(format!("{help}\n[env: {}] [key: {key}]", variable(key)))
         });
     }
     command
@@ -297,7 +297,8 @@ impl Reader {
             server_name: self.get("server_name", Config::get_string),
             insecure: self.get("insecure", Config::get_bool).unwrap_or(false),
             slot_memory: self.whole("slot_memory", i64::MAX as u64),
-            grace,
+            // −0 is 0, also where it is printed.
+            grace: grace + 0.0,
             spool: self.path("spool"),
             log: self.get("log", Config::get_string),
             log_format,
@@ -547,6 +548,17 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("w.yaml:2:1"), "{error}");
+    }
+
+    #[test]
+    fn a_grace_of_minus_nothing_is_printed_as_nothing() {
+        let file = Some(("w.yaml", "grace: -0.0\n"));
+        let settings = resolve(file, &BTreeMap::new(), &Flags::default(), 1).unwrap();
+        assert!(
+            settings
+                .to_yaml(&vec!["x".to_owned(); 64])
+                .contains("grace: 0 ")
+        );
     }
 
     #[test]

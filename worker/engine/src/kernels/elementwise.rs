@@ -78,6 +78,72 @@ pass!(
     add_into, add_pass, |s, a, b, d| s.add(a, b)
 );
 
+/// dst = a · b + c · d, the second product and the sum rounded once; without d, dst = a · b + c, rounded once.
+///
+/// # Panics
+/// If a range lies outside its slice.
+pub fn hadamard_sum(
+    isa: Isa,
+    arena: &mut [f64],
+    [a, b, c]: [Operand<'_>; 3],
+    d: Option<Operand<'_>>,
+    dst: Operand<'_>,
+    features: usize,
+    groups: usize,
+) {
+    #[derive(Clone, Copy)]
+    struct Call {
+        from: [*const f64; 3],
+        strides: [usize; 3],
+        /// Null for none.
+        d: *const f64,
+        d_stride: usize,
+        dst: *mut f64,
+        dst_stride: usize,
+        features: usize,
+        groups: usize,
+    }
+    #[inline(always)]
+    fn generic<S: Simd>(s: S, p: Call) {
+        for g in 0..p.groups {
+            // SAFETY: `hadamard_sum` checked the ranges; the operands may be the same block,
+            // never overlapping ones.
+            unsafe {
+                let a = p.from[0].add(g * p.strides[0]);
+                let b = p.from[1].add(g * p.strides[1]);
+                let c = p.from[2].add(g * p.strides[2]);
+                let dst = p.dst.add(g * p.dst_stride);
+                for at in (0..p.features * LANES).step_by(LANES) {
+                    let (a, b, c) = (
+                        s.load_ptr(a.add(at)),
+                        s.load_ptr(b.add(at)),
+                        s.load_ptr(c.add(at)),
+                    );
+                    let sum = if p.d.is_null() {
+                        s.fma(a, b, c)
+                    } else {
+                        let d = s.load_ptr(p.d.add(g * p.d_stride + at));
+                        s.fma(c, d, s.mul(a, b))
+                    };
+                    s.store_ptr(sum, dst.add(at));
+                }
+            }
+        }
+    }
+    let span = Span::new(arena);
+    let call = Call {
+        from: [a, b, c].map(|o| o.read(&span, groups, features)),
+        strides: [a, b, c].map(|o| o.stride),
+        d: d.map_or(std::ptr::null(), |d| d.read(&span, groups, features)),
+        d_stride: d.map_or(0, |d| d.stride),
+        dst: dst.write(&span, groups, features),
+        dst_stride: dst.stride,
+        features,
+        groups,
+    };
+    dispatch!(isa => (), generic, call: Call);
+}
+
 /// dst = src.
 ///
 /// # Panics

@@ -11,8 +11,10 @@ use common::math::simd::{LANES, Simd};
 
 use super::{Operand, Span};
 
-/// From this many columns on, [`outer`] works on a transposed copy.
+/// From this many columns on, [`outer`] works on a transposed copy, a panel at a time.
 pub const WIDE: usize = 48;
+/// Columns of a panel, at most.
+pub const PANEL: usize = 3 * LANES;
 
 /// A weight matrix and how it is applied.
 #[derive(Clone, Copy, Debug)]
@@ -158,16 +160,33 @@ fn affine_call<S: Simd>(s: S, c: Call) {
 unsafe fn affine_tiles<S: Simd, const R: usize, const G: usize>(s: S, c: &Call) {
     let row_tiles = c.outputs.div_ceil(R);
     let group_tiles = c.groups.div_ceil(G);
+    // Blocks of wide layers come from far away, and the processor looks ahead within a page only.
+    let far = c.inputs >= WIDE;
     for gt in 0..group_tiles {
         let (g0, gn) = part(c.groups, group_tiles, gt);
+        let (next, nexts) = part(c.groups, group_tiles, gt + 1);
         for rt in 0..row_tiles {
             let (r0, rn) = part(c.outputs, row_tiles, rt);
+            if far && gt + 1 < group_tiles {
+                // What the next groups read, a share with each tile.
+                let (k0, kn) = part(c.inputs, row_tiles, rt);
+                for g in next..next + nexts {
+                    for k in k0..k0 + kn {
+                        s.prefetch(c.src.wrapping_add(g * c.src_stride + k * LANES));
+                    }
+                }
+            }
+            let ahead = if far && gt == 0 && rt + 1 < row_tiles {
+                c.weights.wrapping_add((r0 + rn) * c.row_step)
+            } else {
+                std::ptr::null()
+            };
             macro_rules! tile {
                 ($($r:literal)*) => {
                     match (rn, gn) {
-                        $(($r, 1) => unsafe { affine_tile::<S, $r, 1>(s, c, r0, g0) },
-                          ($r, 2) if G > 1 => unsafe { affine_tile::<S, $r, 2>(s, c, r0, g0) },
-                          ($r, 3) if G > 1 => unsafe { affine_tile::<S, $r, 3>(s, c, r0, g0) },)*
+                        $(($r, 1) => unsafe { affine_tile::<S, $r, 1>(s, c, r0, g0, ahead) },
+                          ($r, 2) if G > 1 => unsafe { affine_tile::<S, $r, 2>(s, c, r0, g0, ahead) },
+                          ($r, 3) if G > 1 => unsafe { affine_tile::<S, $r, 3>(s, c, r0, g0, ahead) },)*
                         _ => unreachable!("tile sizes are 1..=8 by 1..=3"),
                     }
                 };
@@ -177,13 +196,18 @@ unsafe fn affine_tiles<S: Simd, const R: usize, const G: usize>(s: S, c: &Call) 
     }
 }
 
+/// `ahead` is where the weights of the next tile begin, null if they are near.
 #[inline(always)]
 unsafe fn affine_tile<S: Simd, const R: usize, const G: usize>(
     s: S,
     c: &Call,
     r0: usize,
     g0: usize,
+    ahead: *const f64,
 ) {
+    // A line of weights holds eight inputs of a row or, transposed, eight rows of an input: with
+    // each input one line of the next tile.
+    let row = if c.k_step == 1 { LANES - 1 } else { 0 };
     // SAFETY: r0 + R ≤ outputs and g0 + G ≤ groups; `affine` checked the ranges.
     unsafe {
         let mut acc = [[s.splat(0.0); G]; R];
@@ -208,6 +232,9 @@ unsafe fn affine_tile<S: Simd, const R: usize, const G: usize>(
             let mut xs = [s.splat(0.0); G];
             for (g, v) in xs.iter_mut().enumerate() {
                 *v = s.load_ptr(x.add(g * c.src_stride + k * LANES));
+            }
+            if !ahead.is_null() {
+                s.prefetch(ahead.wrapping_add((k & row) * c.row_step + (k & !row) * c.k_step));
             }
             let wk = w.add(k * c.k_step);
             for (r, row) in acc.iter_mut().enumerate() {
@@ -249,8 +276,8 @@ struct OuterCall {
 /// out += Σ over samples of left ⊗ right.
 ///
 /// Shapes: `left` `[groups, rows, 8]`, `right` `[groups, cols, 8]`, `out`
-/// row-major `[rows, cols]`. `scratch` needs `8 · groups · cols` numbers (rounded
-/// up to full vectors) when `cols ≥ WIDE`, nothing otherwise. Samples that pad
+/// row-major `[rows, cols]`. `scratch` needs `8 · groups · PANEL` numbers when
+/// `cols ≥ WIDE`, nothing otherwise. Samples that pad
 /// the last group must be zero in `left`.
 ///
 /// # Panics
@@ -269,10 +296,7 @@ pub fn outer(
 ) {
     assert!(out.len() >= rows * cols, "output too short");
     if cols >= WIDE {
-        assert!(
-            scratch.len() >= groups * LANES * cols.next_multiple_of(LANES),
-            "scratch too short"
-        );
+        assert!(scratch.len() >= groups * LANES * PANEL, "scratch too short");
     }
     let span = Span::read_only(arena);
     let call = OuterCall {
@@ -363,49 +387,31 @@ unsafe fn narrow_tile<S: Simd, const R: usize, const K: usize>(
 /// One chain a pair of features, vectorised over the columns of a transposed copy.
 #[inline(always)]
 unsafe fn outer_wide<S: Simd, const R: usize, const K: usize>(s: S, c: &OuterCall) {
-    let padded = c.cols.next_multiple_of(LANES);
-    // SAFETY: `scratch` holds groups · 8 · padded numbers.
-    unsafe {
-        for g in 0..c.groups {
-            let to = c.scratch.add(g * LANES * padded);
-            let from = c.right.add(g * c.right_stride);
-            let mut k = 0;
-            while k + LANES <= c.cols {
-                let mut v = [s.splat(0.0); LANES];
-                for (i, v) in v.iter_mut().enumerate() {
-                    *v = s.load_ptr(from.add((k + i) * LANES));
-                }
-                for (i, v) in s.transpose(v).into_iter().enumerate() {
-                    s.store_ptr(v, to.add(i * padded + k));
-                }
-                k += LANES;
-            }
-            while k < padded {
-                for i in 0..LANES {
-                    let x = if k < c.cols {
-                        *from.add(k * LANES + i)
-                    } else {
-                        0.0
-                    };
-                    *to.add(i * padded + k) = x;
-                }
-                k += 1;
-            }
-        }
-    }
-    let vectors = padded / LANES;
+    let vectors = c.cols.div_ceil(LANES);
     let col_tiles = vectors.div_ceil(K);
     let row_tiles = c.rows.div_ceil(R);
     for ct in 0..col_tiles {
         let (k0, kn) = part(vectors, col_tiles, ct);
+        // SAFETY: `scratch` holds groups · 8 · PANEL numbers, and kn ≤ K ≤ PANEL / 8.
+        unsafe { pack(s, c, k0, kn) };
+        let (next, nexts) = part(vectors, col_tiles, ct + 1);
         for rt in 0..row_tiles {
             let (r0, rn) = part(c.rows, row_tiles, rt);
+            if ct + 1 < col_tiles {
+                // What the next panel is made of, a share with each tile.
+                let (g0, gn) = part(c.groups, row_tiles, rt);
+                for g in g0..g0 + gn {
+                    for k in next * LANES..(next + nexts) * LANES {
+                        s.prefetch(c.right.wrapping_add(g * c.right_stride + k * LANES));
+                    }
+                }
+            }
             macro_rules! tile {
                 ($($r:literal)*) => {
                     match (rn, kn) {
-                        $(($r, 1) => unsafe { wide_tile::<S, $r, 1>(s, c, padded, r0, k0) },
-                          ($r, 2) if K > 1 => unsafe { wide_tile::<S, $r, 2>(s, c, padded, r0, k0) },
-                          ($r, 3) if K > 1 => unsafe { wide_tile::<S, $r, 3>(s, c, padded, r0, k0) },)*
+                        $(($r, 1) => unsafe { wide_tile::<S, $r, 1>(s, c, r0, k0) },
+                          ($r, 2) if K > 1 => unsafe { wide_tile::<S, $r, 2>(s, c, r0, k0) },
+                          ($r, 3) if K > 1 => unsafe { wide_tile::<S, $r, 3>(s, c, r0, k0) },)*
                         _ => unreachable!("tile sizes are 1..=8 by 1..=3"),
                     }
                 };
@@ -415,24 +421,57 @@ unsafe fn outer_wide<S: Simd, const R: usize, const K: usize>(s: S, c: &OuterCal
     }
 }
 
+/// Transposes the columns of `kn` vectors, from vector `k0` on, into `scratch`:
+/// `[groups · 8, 8 · kn]`, zeros beyond the last column.
+#[inline(always)]
+unsafe fn pack<S: Simd>(s: S, c: &OuterCall, k0: usize, kn: usize) {
+    for g in 0..c.groups {
+        for k in 0..kn {
+            let first = (k0 + k) * LANES;
+            let from = c.right.wrapping_add(g * c.right_stride + first * LANES);
+            let mut columns = [s.splat(0.0); LANES];
+            // SAFETY: `right` holds the columns below `cols` of every group.
+            unsafe {
+                if first + LANES <= c.cols {
+                    for (i, v) in columns.iter_mut().enumerate() {
+                        *v = s.load_ptr(from.add(i * LANES));
+                    }
+                } else {
+                    for (i, v) in columns.iter_mut().enumerate().take(c.cols - first) {
+                        *v = s.load_ptr(from.add(i * LANES));
+                    }
+                }
+            }
+            for (i, v) in s.transpose(columns).into_iter().enumerate() {
+                // SAFETY: below groups · 8 · 8 · kn.
+                unsafe { s.store_ptr(v, c.scratch.add(((g * LANES + i) * kn + k) * LANES)) };
+            }
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn wide_tile<S: Simd, const R: usize, const K: usize>(
     s: S,
     c: &OuterCall,
-    padded: usize,
     r0: usize,
     k0: usize,
 ) {
-    // SAFETY: r0 + R ≤ rows, 8·(k0 + K) ≤ padded; `outer` checked the ranges.
+    for r in 0..R {
+        for k in 0..K {
+            s.prefetch(c.out.wrapping_add((r0 + r) * c.cols + (k0 + k) * LANES));
+        }
+    }
+    // SAFETY: r0 + R ≤ rows, the panel holds K vectors a sample; `outer` checked the ranges.
     unsafe {
         let mut acc = [[s.splat(0.0); K]; R];
         for g in 0..c.groups {
             let l = c.left.add(g * c.left_stride + r0 * LANES);
-            let x = c.scratch.add(g * LANES * padded + k0 * LANES);
+            let x = c.scratch.add(g * LANES * K * LANES);
             for lane in 0..LANES {
                 let mut xs = [s.splat(0.0); K];
                 for (k, v) in xs.iter_mut().enumerate() {
-                    *v = s.load_ptr(x.add(lane * padded + k * LANES));
+                    *v = s.load_ptr(x.add((lane * K + k) * LANES));
                 }
                 for (r, row) in acc.iter_mut().enumerate() {
                     let a = s.splat(*l.add(r * LANES + lane));

@@ -21,8 +21,8 @@ mod gemm;
 mod image;
 
 pub use aligned::Aligned;
-pub use elementwise::{add_into, copy, hadamard, hadamard_add, row_sums, zero};
-pub use gemm::{Product, WIDE, affine, outer};
+pub use elementwise::{add_into, copy, hadamard, hadamard_add, hadamard_sum, row_sums, zero};
+pub use gemm::{PANEL, Product, WIDE, affine, outer};
 pub use image::{gather, pool, scatter, spread};
 
 pub use common::math::simd::LANES;

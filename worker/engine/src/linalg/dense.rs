@@ -3,6 +3,7 @@
 use common::dispatch;
 use common::math::Isa;
 use common::math::simd::{LANES, Simd};
+use common::math::slice::dots;
 
 /// c = βc + a·b for row-major a `[m, k]`, b `[k, n]`, c `[m, n]`; β is 0 or 1.
 ///
@@ -39,10 +40,14 @@ pub fn multiply_nt(a: &[f64], b: &[f64], c: &mut [f64], m: usize, k: usize, n: u
         a.len() >= m * k && b.len() >= k * n && c.len() >= m * n,
         "matrix too short"
     );
+    let mut some = [0.0; LANES];
     for i in 0..m {
-        for j in 0..n {
-            let dot = common::math::slice::dot(&a[i * k..][..k], &b[j * k..][..k]);
-            c[i * n + j] = if keep { c[i * n + j] + dot } else { dot };
+        for (at, c) in c[i * n..][..n].chunks_mut(LANES).enumerate() {
+            let some = &mut some[..c.len()];
+            dots(&b[at * LANES * k..], k, &a[i * k..][..k], some);
+            for (c, dot) in c.iter_mut().zip(some) {
+                *c = if keep { *c + *dot } else { *dot };
+            }
         }
     }
 }

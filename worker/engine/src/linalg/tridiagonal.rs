@@ -3,7 +3,7 @@
 use common::dispatch;
 use common::math::Isa;
 use common::math::simd::{LANES, Simd};
-use common::math::slice::{axpy, dot, norm_squared};
+use common::math::slice::{axpy, dot, dots, norm_squared};
 use serde::{Deserialize, Serialize};
 
 /// H = Q T Qᵀ with T tridiagonal and Q a product of Householder reflectors.
@@ -61,14 +61,10 @@ impl Tridiagonal {
             let v = &*v;
             // A ← A − v wᵀ − w vᵀ with w = p − ½(pᵀv)v, p = A v.
             let p = &mut p[..m];
-            for (i, p) in p.iter_mut().enumerate() {
-                *p = dot(&rest[i * n + k + 1..][..m], v);
-            }
+            dots(&rest[k + 1..], n, v, p);
             let half = 0.5 * dot(p, v);
             axpy(-half, v, p);
-            for i in 0..m {
-                rank_two(v[i], p, p[i], v, &mut rest[i * n + k + 1..][..m]);
-            }
+            rank_two(p, v, &mut rest[k + 1..], n);
         }
         Self {
             diagonal,
@@ -291,10 +287,23 @@ impl ShiftedSolve<'_> {
     }
 }
 
-/// row ← row − a·p − b·v.
-fn rank_two(a: f64, p: &[f64], b: f64, v: &[f64], row: &mut [f64]) {
+/// A ← A − v pᵀ − p vᵀ; row i of A begins at i·`stride` of `rows`. Two rows a pass.
+fn rank_two(p: &[f64], v: &[f64], rows: &mut [f64], stride: usize) {
     #[inline(always)]
-    fn generic<S: Simd>(s: S, a: f64, p: &[f64], b: f64, v: &[f64], row: &mut [f64]) {
+    fn generic<S: Simd>(s: S, p: &[f64], v: &[f64], rows: &mut [f64], stride: usize) {
+        let m = p.len();
+        for i in (0..m).step_by(2) {
+            let (row, next) = rows[i * stride..].split_at_mut(m);
+            if i + 1 < m {
+                two(s, p, v, i, row, &mut next[stride - m..][..m]);
+            } else {
+                one(s, p, v, i, row);
+            }
+        }
+    }
+    #[inline(always)]
+    fn one<S: Simd>(s: S, p: &[f64], v: &[f64], i: usize, row: &mut [f64]) {
+        let (a, b) = (v[i], p[i]);
         let (av, bv) = (s.splat(a), s.splat(b));
         let (rc, rr) = row.as_chunks_mut::<LANES>();
         let (pc, pr) = p.as_chunks::<LANES>();
@@ -307,8 +316,29 @@ fn rank_two(a: f64, p: &[f64], b: f64, v: &[f64], row: &mut [f64]) {
             *r = (-b).mul_add(*v, (-a).mul_add(*p, *r));
         }
     }
+    #[inline(always)]
+    fn two<S: Simd>(s: S, p: &[f64], v: &[f64], i: usize, x: &mut [f64], y: &mut [f64]) {
+        let (av, bv) = (s.splat(v[i]), s.splat(p[i]));
+        let (cv, dv) = (s.splat(v[i + 1]), s.splat(p[i + 1]));
+        let (pc, pr) = p.as_chunks::<LANES>();
+        let (vc, vr) = v.as_chunks::<LANES>();
+        let (xc, xr) = x.as_chunks_mut::<LANES>();
+        let (yc, yr) = y.as_chunks_mut::<LANES>();
+        for (((x, y), p), v) in xc.iter_mut().zip(yc).zip(pc).zip(vc) {
+            let (p, v) = (s.load(p), s.load(v));
+            let r = s.fnma(bv, v, s.fnma(av, p, s.load(x)));
+            s.store(r, x);
+            let r = s.fnma(dv, v, s.fnma(cv, p, s.load(y)));
+            s.store(r, y);
+        }
+        let (a, b, c, d) = (v[i], p[i], v[i + 1], p[i + 1]);
+        for (((x, y), p), v) in xr.iter_mut().zip(yr).zip(pr).zip(vr) {
+            *x = (-b).mul_add(*v, (-a).mul_add(*p, *x));
+            *y = (-d).mul_add(*v, (-c).mul_add(*p, *y));
+        }
+    }
     let isa = Isa::current();
-    dispatch!(isa => (), generic, a: f64, p: &[f64], b: f64, v: &[f64], row: &mut [f64]);
+    dispatch!(isa => (), generic, p: &[f64], v: &[f64], rows: &mut [f64], stride: usize);
 }
 
 /// x ← (T − λI)⁻¹ x by Gaussian elimination with partial pivoting; exact

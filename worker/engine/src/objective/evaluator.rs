@@ -200,22 +200,25 @@ impl<'p> Evaluator<'p> {
                 self.workspaces
                     .resize_with(problem.blocks.len(), Workspace::default);
             }
-            let losses: Vec<f64> = self
-                .workspaces
-                .par_iter_mut()
+            let per = problem.blocks.len().div_ceil(self.threads);
+            let losses: Vec<Vec<f64>> = self.workspaces[..problem.blocks.len()]
+                .par_chunks_mut(per)
                 .with_max_len(1)
                 .enumerate()
-                .map(|(b, w)| {
-                    let mut partial = std::mem::take(&mut w.partial);
-                    partial.clear();
-                    partial.resize(q.len(), 0.0);
-                    let loss = run(b, w, &mut partial);
-                    w.partial = partial;
-                    loss
+                .map(|(share, workspaces)| {
+                    let mut losses = Vec::with_capacity(per);
+                    in_turn(workspaces, |i, w| {
+                        let mut partial = std::mem::take(&mut w.partial);
+                        partial.clear();
+                        partial.resize(q.len(), 0.0);
+                        losses.push(run(share * per + i, w, &mut partial));
+                        w.partial = partial;
+                    });
+                    losses
                 })
                 .collect();
             self.join(gradient);
-            losses.iter().fold(0.0, |a, b| a + b)
+            losses.iter().flatten().fold(0.0, |a, b| a + b)
         };
         total / problem.dims.rows as f64
     }
@@ -486,7 +489,7 @@ impl<'p> Evaluator<'p> {
         let kept = self.linear_fits();
         let (isa, point, patches, linear) = (self.isa, &self.point, &self.patches, &self.linear);
         let gauss_newton = self.gauss_newton;
-        let run = |(b, w): (usize, &mut Workspace)| {
+        let run = |b: usize, w: &mut Workspace| {
             w.partial.clear();
             w.partial.resize(out.len(), 0.0);
             w.tangents
@@ -541,20 +544,33 @@ impl<'p> Evaluator<'p> {
                 );
             }
         };
-        let work = self
-            .workspaces
-            .iter_mut()
-            .take(problem.blocks.len())
-            .enumerate();
+        let workspaces = &mut self.workspaces[..problem.blocks.len()];
         if self.threads == 1 {
-            work.for_each(run);
+            in_turn(workspaces, run);
         } else {
-            work.collect::<Vec<_>>()
-                .into_par_iter()
+            let per = problem.blocks.len().div_ceil(self.threads);
+            workspaces
+                .par_chunks_mut(per)
                 .with_max_len(1)
-                .for_each(run);
+                .enumerate()
+                .for_each(|(share, workspaces)| {
+                    in_turn(workspaces, |i, w| run(share * per + i, w));
+                });
         }
         self.join(out);
+    }
+}
+
+/// Calls `run` for block after block of a thread's share, each time with the first workspace and
+/// the block's own partial sum: one thread's room stays in its cache.
+fn in_turn(workspaces: &mut [Workspace], mut run: impl FnMut(usize, &mut Workspace)) {
+    for i in 0..workspaces.len() {
+        let mut partial = std::mem::take(&mut workspaces[i].partial);
+        let first = &mut workspaces[0];
+        std::mem::swap(&mut first.partial, &mut partial);
+        run(i, first);
+        std::mem::swap(&mut first.partial, &mut partial);
+        workspaces[i].partial = partial;
     }
 }
 

@@ -1,6 +1,6 @@
 //! L-BFGS (Nocedal 1980; Liu & Nocedal 1989).
 
-use common::math::slice::{axpy, dot, max_abs, norm_squared, scale};
+use common::math::slice::{axpy, axpy_dot, dot, max_abs, norm_squared, scale};
 use serde::{Deserialize, Serialize};
 
 use super::linesearch::{LineSearch, Verdict};
@@ -75,29 +75,42 @@ impl Lbfgs {
         self.stop
     }
 
-    /// d ← −H g by the two-loop recursion (Nocedal & Wright, algorithm 7.4).
+    /// d ← −H g by the two-loop recursion (Nocedal & Wright, algorithm 7.4). Each update of d is
+    /// one pass with the product that the next pair needs.
     fn direction(&mut self) {
         let n = self.x.len();
-        self.d.copy_from_slice(&self.g);
         let m = self.settings.memory;
+        let pairs = self.pairs;
+        self.d.copy_from_slice(&self.g);
         self.alpha.resize(m, 0.0);
-        for back in 0..self.pairs {
-            let slot = (self.next + m - 1 - back) % m;
-            let range = slot * n..(slot + 1) * n;
-            let a = self.rho[slot] * dot(&self.s[range.clone()], &self.d);
-            self.alpha[slot] = a;
-            axpy(-a, &self.y[range], &mut self.d);
-        }
-        if self.pairs > 0 {
-            let last = (self.next + m - 1) % m;
-            let y = &self.y[last * n..][..n];
-            scale(1.0 / (self.rho[last] * norm_squared(y)), &mut self.d);
-        }
-        for back in (0..self.pairs).rev() {
-            let slot = (self.next + m - 1 - back) % m;
-            let range = slot * n..(slot + 1) * n;
-            let b = self.rho[slot] * dot(&self.y[range.clone()], &self.d);
-            axpy(self.alpha[slot] - b, &self.s[range], &mut self.d);
+        if pairs > 0 {
+            // From the newest pair to the oldest.
+            let next = self.next;
+            let slot = |back: usize| (next + m - 1 - back) % m;
+            let s = |back: usize| &self.s[slot(back) * n..][..n];
+            let y = |back: usize| &self.y[slot(back) * n..][..n];
+            let d = &mut self.d;
+            let mut product = dot(s(0), d);
+            for back in 0..pairs {
+                let a = self.rho[slot(back)] * product;
+                self.alpha[slot(back)] = a;
+                if back + 1 < pairs {
+                    product = axpy_dot(-a, y(back), d, s(back + 1));
+                } else {
+                    axpy(-a, y(back), d);
+                }
+            }
+            scale(1.0 / (self.rho[slot(0)] * norm_squared(y(0))), d);
+            product = dot(y(pairs - 1), d);
+            for back in (0..pairs).rev() {
+                let b = self.rho[slot(back)] * product;
+                let step = self.alpha[slot(back)] - b;
+                if back > 0 {
+                    product = axpy_dot(step, s(back), d, y(back - 1));
+                } else {
+                    axpy(step, s(back), d);
+                }
+            }
         }
         scale(-1.0, &mut self.d);
     }

@@ -415,12 +415,9 @@ impl Program {
         self.ops
             .iter()
             .filter_map(|op| match op {
-                Op::Affine { weight, dst, .. } if weight.cols >= kernels::WIDE => Some(
-                    groups
-                        * self.buffers[*dst].positions
-                        * LANES
-                        * weight.cols.next_multiple_of(LANES),
-                ),
+                Op::Affine { weight, dst, .. } if weight.cols >= kernels::WIDE => {
+                    Some(groups * self.buffers[*dst].positions * LANES * kernels::PANEL)
+                }
                 _ => None,
             })
             .max()

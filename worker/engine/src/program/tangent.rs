@@ -224,17 +224,20 @@ impl Program {
                         kernels::Place::Shared(_) => unreachable!("tangents are in the arena"),
                     };
                     let to = flat(self.tangent(c, *dst));
-                    if let Some(b) = base_live {
-                        kernels::copy(arena, flat(self.tangent(c, b)), to, size, groups);
+                    let under = base_live.map(|b| flat(self.tangent(c, b)));
+                    if !live[*src] {
+                        let under = under.expect("something was live");
+                        kernels::copy(arena, under, to, size, groups);
+                        continue;
                     }
-                    if live[*src] {
-                        let first = self.linear(c, c.layout.first[*index], size, size);
-                        let from = flat(self.tangent(c, *src));
-                        if base_live.is_some() {
-                            kernels::hadamard_add(isa, arena, first, from, to, size, groups);
-                        } else {
-                            kernels::hadamard(isa, arena, first, from, to, size, groups);
+                    let first = self.linear(c, c.layout.first[*index], size, size);
+                    let from = flat(self.tangent(c, *src));
+                    match under {
+                        Some(under) => {
+                            let all = [first, from, under];
+                            kernels::hadamard_sum(isa, arena, all, None, to, size, groups);
                         }
+                        None => kernels::hadamard(isa, arena, first, from, to, size, groups),
                     }
                 }
                 Op::Gather { image, src, dst } => {
@@ -342,15 +345,25 @@ impl Program {
                     let r_delta = place(c.tangents.adjoint[*dst]);
                     let to = place(c.tangents.adjoint[*src]);
                     let first = self.linear(c, c.layout.first[*index], size, size);
-                    if plan.src_accumulates {
-                        kernels::hadamard_add(isa, arena, first, r_delta, to, size, groups);
-                    } else {
-                        kernels::hadamard(isa, arena, first, r_delta, to, size, groups);
-                    }
-                    if live[*src] {
+                    let moved = live[*src].then(|| {
                         let second = self.linear(c, c.layout.second[*index], size, size);
-                        let r_t = place(c.tangents.tangent[*src]);
-                        kernels::hadamard_add(isa, arena, second, r_t, to, size, groups);
+                        (second, place(c.tangents.tangent[*src]))
+                    });
+                    match moved {
+                        Some((second, r_t)) if !plan.src_accumulates => {
+                            let all = [first, r_delta, second];
+                            kernels::hadamard_sum(isa, arena, all, Some(r_t), to, size, groups);
+                        }
+                        _ => {
+                            if plan.src_accumulates {
+                                kernels::hadamard_add(isa, arena, first, r_delta, to, size, groups);
+                            } else {
+                                kernels::hadamard(isa, arena, first, r_delta, to, size, groups);
+                            }
+                            if let Some((second, r_t)) = moved {
+                                kernels::hadamard_add(isa, arena, second, r_t, to, size, groups);
+                            }
+                        }
                     }
                     if let Some(b) = base {
                         self.tangent_pass_on(c, *b, *dst, plan.base_accumulates, arena);

@@ -1,0 +1,444 @@
+//! `--http`: who may see and change what, and the pages in a real browser.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::processes::{PATIENCE, RunningSweep, coordinator, output};
+use tests::web::{Answer, Browser, request};
+
+const ADMIN: &str = "a token of the test's administrator";
+
+/// A sweep with a dashboard.
+struct Scene {
+    folder: TempDir,
+    running: RunningSweep,
+    address: String,
+    token: String,
+}
+
+impl Scene {
+    fn new(seeds: u32, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let grid = format!(
+            "version: 1\nname: shown\ndata: diabetes\naxes:\n  activation: [tanh, softplus]\n  \
+             depth: [1, 2]\n  seed: {{start: 0, count: {seeds}}}\nfixed: {{body: mlp, width: 4}}\n"
+        );
+        fs::write(folder.path().join("grid.yaml"), grid).unwrap();
+        let mut command = coordinator();
+        command
+            .arg("--grid")
+            .arg(folder.path().join("grid.yaml"))
+            .arg("--store")
+            .arg(folder.path().join("store"))
+            .args(["--http", "127.0.0.1:0", "--local-workers", "1"])
+            .args(more)
+            .env("SWEEP_ADMIN_TOKEN", ADMIN);
+        let mut running = RunningSweep::start(&mut command);
+        let said = running.wait_for(|line| {
+            let message = line["message"].as_str();
+            message.is_some_and(|m| m.starts_with("dashboard: "))
+        });
+        let link = said["message"].as_str().unwrap().split(' ').nth(1).unwrap();
+        let (address, token) = link.split_once("/#token=").unwrap();
+        Self {
+            address: address.strip_prefix("http://").unwrap().to_owned(),
+            token: token.to_owned(),
+            folder,
+            running,
+        }
+    }
+
+    fn ask(&self, head: &str) -> Answer {
+        request(&self.address, head, "")
+    }
+
+    fn get(&self, path: &str, token: &str) -> Answer {
+        self.ask(&format!("GET {path}\nAuthorization: Bearer {token}"))
+    }
+
+    fn change(&self, what: &str, token: &str) -> Answer {
+        self.ask(&format!(
+            "POST /api/sweeps/1/{what}\nAuthorization: Bearer {token}"
+        ))
+    }
+
+    fn recorded(&self) -> u64 {
+        let state = self.get("/api/state", &self.token).json();
+        state["sweeps"][0]["moment"]["recorded"].as_u64().unwrap()
+    }
+}
+
+#[test]
+fn strangers_learn_whether_it_lives_and_nothing_else() {
+    let mut scene = Scene::new(2_000, &[]);
+    scene.running.wait_for_recorded(1);
+    for open in [
+        "/healthz",
+        "/readyz",
+        "/",
+        "/sweeps/1",
+        "/app.js",
+        "/draw.js",
+        "/app.css",
+    ] {
+        let answer = scene.ask(&format!("GET {open}"));
+        assert_eq!(answer.status, 200, "{open}");
+        assert!(
+            answer
+                .head
+                .contains("content-security-policy: default-src 'none'")
+        );
+        assert!(!answer.body.contains("shown"), "{open} speaks of the sweep");
+    }
+    let closed = [
+        "/metrics",
+        "/api/state",
+        "/api/events",
+        "/api/workers",
+        "/api/sweeps/1",
+        "/api/sweeps/1/failures",
+        "/api/nothing",
+    ];
+    for path in closed {
+        for token in ["", "a wrong token of some length", &scene.token[1..]] {
+            assert_eq!(scene.get(path, token).status, 401, "{path} {token}");
+        }
+    }
+    // Neither a name that resolves here by surprise, nor a page of another site, nor a large body.
+    let bearer = format!("Authorization: Bearer {}", scene.token);
+    let status = |head: &str| scene.ask(&format!("{head}\n{bearer}")).status;
+    assert_eq!(status("GET /api/state"), 200);
+    assert_eq!(status("GET /api/state\nHost: evil.example"), 421);
+    assert_eq!(status("GET /api/state\nOrigin: http://evil.example"), 403);
+    assert_eq!(status("POST /api/sweeps/1/pause\nOrigin: null"), 403);
+    assert_eq!(status("POST /api/session\nContent-Length: 100000000"), 413);
+    assert_eq!(
+        status(&format!("GET /healthz{}", "\nX: y".repeat(100))),
+        431
+    );
+}
+
+#[test]
+fn reading_is_not_changing_and_a_session_is_what_its_token_was() {
+    let mut scene = Scene::new(2_000, &[]);
+    scene.running.wait_for_recorded(1);
+    let session = |token: &str| -> Value {
+        let head = format!("POST /api/session\nAuthorization: Bearer {token}");
+        let answer = scene.ask(&head);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(!answer.head.contains("set-cookie"), "{answer:?}");
+        answer.json()
+    };
+    let (reader, admin) = (session(&scene.token), session(ADMIN));
+    assert_eq!(
+        (&reader["may_change"], &admin["may_change"]),
+        (&false.into(), &true.into())
+    );
+    let (reader, admin) = (
+        reader["session"].as_str().unwrap(),
+        admin["session"].as_str().unwrap(),
+    );
+    for token in [reader, &scene.token] {
+        assert_eq!(scene.get("/api/sweeps/1", token).status, 200);
+        assert_eq!(scene.change("pause", token).status, 403);
+    }
+    assert_eq!(scene.change("pause", admin).status, 200);
+    let paused = |wanted: &str| {
+        let state = scene.get("/api/state", reader).json();
+        state["sweeps"][0]["state"] == wanted
+    };
+    let until = std::time::Instant::now() + PATIENCE;
+    while !paused("paused") {
+        assert!(std::time::Instant::now() < until, "it is not paused");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(scene.change("resume", ADMIN).status, 200);
+    assert_eq!(scene.change("explode", admin).status, 404);
+    let end = scene.ask(&format!(
+        "DELETE /api/session\nAuthorization: Bearer {admin}"
+    ));
+    assert_eq!(end.status, 204);
+    assert_eq!(scene.change("pause", admin).status, 401);
+}
+
+#[test]
+fn metrics_are_open_metrics_with_bounded_labels() {
+    let mut scene = Scene::new(500, &[]);
+    scene.running.wait_for_recorded(3);
+    let answer = scene.get("/metrics", &scene.token);
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.head.contains("application/openmetrics-text"),
+        "{}",
+        answer.head
+    );
+    let text = &answer.body;
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let value = |name: &str| -> f64 {
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} of {text}"))
+            .parse()
+            .unwrap()
+    };
+    assert_eq!(value("sweep_leads"), 1.0);
+    let recorded = value("sweep_tasks{sweep=\"1\",state=\"recorded\"}");
+    let tasks: f64 = ["queued", "leased", "recorded", "failed"]
+        .map(|state| value(&format!("sweep_tasks{{sweep=\"1\",state=\"{state}\"}}")))
+        .iter()
+        .sum();
+    assert_eq!(tasks, 2_000.0);
+    assert!(recorded >= 3.0);
+    assert!(value("sweep_tasks_queued") > 0.0);
+    assert!(value("sweep_store_commits_total{outcome=\"durable\"}") > 0.0);
+    assert!(value("sweep_store_commit_seconds_count") > 0.0);
+    assert_eq!(value("sweep_failures_total{kind=\"panic\"}"), 0.0);
+    let hex = |word: &str| word.len() >= 16 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let labels = text
+        .lines()
+        .filter_map(|l| Some(l.split_once('{')?.1.split_once('}')?.0));
+    let mut words = labels.flat_map(|l| l.split(|c: char| !c.is_alphanumeric()));
+    let identity = words.find(|w| hex(w));
+    assert_eq!(identity, None, "no label names a task");
+}
+
+#[test]
+fn what_a_page_shows_agrees_with_the_summary() {
+    // The last answer before a coordinator ends need not be complete, so a standing one is asked
+    // over the same store.
+    let Scene {
+        folder, running, ..
+    } = Scene::new(3, &["--minima", "none"]);
+    assert!(running.finish().success());
+    let mut command = coordinator();
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--local-workers", "0", "--store"])
+        .arg(folder.path().join("store"))
+        .env("SWEEP_TOKEN", "a token of the test's workers")
+        .env("SWEEP_HTTP_TOKEN", "a token of the test's readers")
+        .env("SWEEP_ADMIN_TOKEN", ADMIN);
+    let mut running = RunningSweep::start(&mut command);
+    let said = running.wait_for(|line| {
+        let message = line["message"].as_str();
+        message.is_some_and(|m| m.starts_with("dashboard: "))
+    });
+    let said = said["message"].as_str().unwrap();
+    assert!(!said.contains("a token of"), "{said}");
+    let address = said
+        .split("http://")
+        .nth(1)
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap();
+    running.wait_for(|line| {
+        let message = line["message"].as_str();
+        message.is_some_and(|m| m.starts_with("serving "))
+    });
+    let get = |path: &str| {
+        let head = format!("GET {path}\nAuthorization: Bearer a token of the test's readers");
+        let answer = request(address, &head, "");
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    };
+    let sweep = get("/api/sweeps/1");
+    assert_eq!(sweep["totals"]["recorded"], 12);
+    let heat = &sweep["heat"];
+    assert_eq!(
+        (&heat["x"]["name"], &heat["y"]["name"]),
+        (&"depth".into(), &"activation".into())
+    );
+    let squares = heat["squares"].as_array().unwrap();
+    assert_eq!(squares.len(), 4);
+    for square in squares {
+        assert_eq!(
+            (&square["planned"], &square["runs"]),
+            (&3.into(), &3.into())
+        );
+    }
+    let cells = get("/api/sweeps/1/cells");
+    assert_eq!(cells["count"], 4);
+    let worst = &cells["rows"][0];
+    assert_eq!(worst["excess"], sweep["overall"]["worst_excess"]);
+    let id = worst["cell"].as_str().unwrap();
+    let cell = get(&format!("/api/sweeps/1/cells/{id}"));
+    assert_eq!(cell["runs"]["count"], 3);
+    let bars = cell["distribution"]["counts"].as_array().unwrap();
+    let bars: u64 = bars.iter().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(
+        bars,
+        cell["summary"]["verdicts"]["certified_minimum"]
+            .as_u64()
+            .unwrap()
+    );
+    for row in cell["runs"]["rows"].as_array().unwrap() {
+        let task = row["task"].as_str().unwrap();
+        let run = &get(&format!("/api/sweeps/1/cells/{id}/runs/{task}"))["run"];
+        assert_eq!(run["verdict"], row["verdict"]);
+        assert_eq!(run["certificate"]["value"], row["value"]);
+        assert_eq!(run["state"], "recorded");
+        assert!(run["curve"].as_array().unwrap().len() > 1);
+    }
+    let sorted = get(&format!("/api/sweeps/1/cells/{id}?sort=value"));
+    assert_eq!(
+        sorted["runs"]["rows"][0]["value"],
+        cell["summary"]["worst"]["value"]
+    );
+}
+
+#[test]
+fn a_notice_is_posted_when_a_sweep_is_over() {
+    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", hook.local_addr().unwrap());
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = hook.accept().unwrap();
+        read_post(&mut stream)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let grid = "version: 1\nname: told\ndata: diabetes\naxes: {seed: [0, 1]}\nfixed: {body: mlp, \
+                depth: 1, width: 2, activation: tanh}\n";
+    fs::write(folder.path().join("grid.yaml"), grid).unwrap();
+    let mut command = coordinator();
+    command
+        .args([
+            "--local-workers",
+            "1",
+            "--progress",
+            "none",
+            "--notify",
+            &url,
+            "--grid",
+        ])
+        .arg(folder.path().join("grid.yaml"))
+        .arg("--store")
+        .arg(folder.path().join("store"));
+    let run = output(&mut command);
+    assert!(run.status.success(), "{run:?}");
+    let (line, body) = heard.join().unwrap();
+    assert_eq!(line, "POST /hook HTTP/1.1");
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told["event"], "sweep_over");
+    assert_eq!(
+        (&told["sweep"]["name"], &told["sweep"]["state"]),
+        (&"told".into(), &"finished".into())
+    );
+    assert_eq!(told["totals"]["recorded"], 2);
+}
+
+/// The first line and the body of a request, which is answered.
+fn read_post(stream: &mut TcpStream) -> (String, String) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut text = String::new();
+    let mut part = [0; 4096];
+    loop {
+        let n = stream.read(&mut part).unwrap();
+        text.push_str(&String::from_utf8_lossy(&part[..n]));
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head.lines().find_map(|l| {
+            let (name, value) = l.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.trim().parse::<usize>())
+        });
+        if n == 0 || length.is_some_and(|l| l.is_ok_and(|l| body.len() >= l)) {
+            let answer = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+            stream.write_all(answer.as_bytes()).unwrap();
+            return (head.lines().next().unwrap().to_owned(), body.to_owned());
+        }
+    }
+}
+
+/// The way of a person: by the link, to a sweep, a cell and a run; as an administrator, to pause
+/// and go on.
+#[test]
+fn a_live_sweep_is_watched_and_steered_in_a_browser() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let scene = Scene::new(5_000, &[]);
+    let site = format!("http://{}", scene.address);
+    browser.open(&format!("{site}/#token={}", scene.token));
+    // The token leaves the address at once.
+    browser
+        .wait_for("location.hash === '' && document.querySelector('h1')?.textContent === 'Sweeps'");
+    assert_eq!(browser.eval("document.cookie"), "");
+    // Keys reach everything: the first stop of the tabulator skips to the content.
+    browser.wait_for("!!document.querySelector('main table a')");
+    browser.click("main table a");
+    browser.wait_for("document.querySelector('h1')?.textContent === 'shown'");
+    assert_eq!(browser.eval("document.activeElement.tagName"), "H1");
+    // Progress comes by itself.
+    let done = "Number(document.querySelector('.tiles small').textContent.split(' ')[0].replaceAll(',', ''))";
+    let first = browser
+        .wait_for(&format!("{done} > 0 && {done}"))
+        .as_u64()
+        .unwrap();
+    browser.wait_for(&format!("{done} > {first}"));
+    // Every square says what it is in words, and leads to its cell.
+    let squares = "[...document.querySelectorAll('table.heat a')]";
+    browser.wait_for(&format!("{squares}.length === 4"));
+    let spoken = browser.eval(&format!(
+        "{squares}.every(a => a.getAttribute('aria-label').includes('depth'))"
+    ));
+    assert_eq!(spoken, true);
+    browser.click("input[value=progress] + *, fieldset.choice label:last-of-type");
+    browser.wait_for(
+        "document.querySelector('table.heat caption').textContent.startsWith('Progress')",
+    );
+    // A reader changes nothing.
+    assert_eq!(browser.eval("!!document.querySelector('#do-pause')"), false);
+    browser.click("table.heat a");
+    browser.wait_for(
+        "location.pathname.includes('/cells/') && !!document.querySelector('svg .bars rect')",
+    );
+    browser.wait_for("!!document.querySelector('main tbody a[href*=\"/runs/\"]')");
+    browser.click(".tiles a[href*=\"/runs/\"]");
+    browser.wait_for(
+        "location.pathname.includes('/runs/') && document.body.innerText.includes('λ min')",
+    );
+    browser.wait_for("!!document.querySelector('svg polyline')");
+    browser.click(".top nav a[href='/workers']");
+    browser.wait_for("document.querySelectorAll('main tbody tr').length === 1");
+    // The administrator pauses, and goes on.
+    browser.click("#who");
+    browser.type_into("#token", "a wrong token of some length");
+    browser.click("form.sign button");
+    browser.wait_for(
+        "document.querySelector('[role=alert].error').textContent.includes('opens nothing')",
+    );
+    browser.eval("document.querySelector('#token').value = ''");
+    browser.type_into("#token", ADMIN);
+    browser.click("form.sign button");
+    browser.wait_for("document.querySelector('#who').textContent.startsWith('Administrator')");
+    browser.open(&format!("{site}/sweeps/1"));
+    browser.click("#do-pause");
+    browser.wait_for("document.querySelector('.head .badge')?.textContent === 'paused'");
+    browser.click("#do-resume");
+    browser.wait_for("document.querySelector('.head .badge')?.textContent === 'running'");
+    let before = scene.recorded();
+    browser.wait_for(&format!("{done} > {before}"));
+    // Nothing came from elsewhere, and the browser has nothing to complain about but the wrong token.
+    let own = browser.eval(
+        "performance.getEntriesByType('resource').every(e => e.name.startsWith(location.origin))",
+    );
+    assert_eq!(own, true);
+    let complaints = browser.complaints();
+    let others: Vec<_> = complaints
+        .iter()
+        .filter(|c| !c.contains("/api/session"))
+        .collect();
+    assert!(others.is_empty(), "{others:#?}");
+    // And gives it up: asked first, then the coordinator ends by itself.
+    browser.click("#do-cancel");
+    browser.wait_for("document.querySelector('#ask').open");
+    browser.click("#ask-yes");
+    scene.running.finish();
+}
