@@ -104,6 +104,7 @@ fn serve(store: &Path) -> (RunningSweep, String) {
     let mut command = coordinator();
     command.args(["serve", "--listen", "127.0.0.1:0", "--local-workers", "1"]);
     command.arg("--store").arg(store);
+    command.env("SWEEP_TOKEN", "a token of the test's workers");
     command.env("SWEEP_ADMIN_TOKEN", TOKEN);
     let mut running = RunningSweep::start(&mut command);
     let line = running.wait_for(|line| {

@@ -107,7 +107,9 @@ pub async fn keep(host: Host, invitation: Invitation, say: Say, mut end: watch::
         let words = words.await.unwrap_or_default();
         let code = status.as_ref().ok().and_then(ExitStatus::code);
         let how = match (code, status) {
-            (Some(NO_CONNECTION), _) => "there is no connection".to_owned(),
+            // `ssh` says the same of a connection that broke and of a worker that
+            // was killed.
+            (Some(NO_CONNECTION), _) => "no connection, or killed there".to_owned(),
             (_, Ok(status)) => status.to_string(),
             (_, Err(error)) => error.to_string(),
         };

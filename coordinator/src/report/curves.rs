@@ -38,6 +38,18 @@ pub(super) fn section(page: &mut Html, view: &View<'_>) {
     if layout.columns.len() < 2 || !layout.columns.iter().all(numeric) {
         return;
     }
+    // Where nothing is certified there is no curve.
+    let certified = |panel: &&Panel| {
+        let mut cells = panel
+            .cells
+            .iter()
+            .map(|(.., index)| &view.summary.cells[*index]);
+        cells.any(|cell| cell.values.is_some())
+    };
+    let panels: Vec<&Panel> = layout.panels.iter().filter(certified).collect();
+    if panels.is_empty() {
+        return;
+    }
     let along = &layout.column_field;
     page.section("curves", &format!("Minima along {along}"));
     page.paragraph(
@@ -45,7 +57,6 @@ pub(super) fn section(page: &mut Html, view: &View<'_>) {
         "Solid line: median of the certified minima. Dotted line: the worst of them. Dashed line: \
          the baseline. A curve has a gap where no run is certified.",
     );
-    let panels = &layout.panels;
     page.raw("<div class=\"panels\">\n");
     for (index, panel) in panels.iter().enumerate() {
         if index == heat::PANELS {
