@@ -24,9 +24,10 @@ struct Scene {
 impl Scene {
     fn new(seeds: u32, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // The seed comes first, so that every cell is met at once.
         let grid = format!(
-            "version: 1\nname: quagga\ndata: diabetes\naxes:\n  activation: [tanh, softplus]\n  \
-             depth: [1, 2]\n  seed: {{start: 0, count: {seeds}}}\nfixed: {{body: mlp, width: 4}}\n"
+            "version: 1\nname: quagga\ndata: diabetes\naxes:\n  seed: {{start: 0, count: {seeds}}}\n  \
+             activation: [tanh, softplus]\n  depth: [1, 2]\nfixed: {{body: mlp, width: 4}}\n"
         );
         fs::write(folder.path().join("grid.yaml"), grid).unwrap();
         let mut command = coordinator();
