@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -58,8 +59,7 @@ pub fn request(address: &str, head: &str, body: &str) -> Answer {
     let text = format!("{line} HTTP/1.1\r\n{host}{length}{more}Connection: close\r\n\r\n{body}");
     // A server that refuses need not read it all.
     let _ = stream.write_all(text.as_bytes());
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    let answer = read_answer(&mut stream);
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split_whitespace().nth(1).and_then(|s| s.parse().ok());
@@ -74,6 +74,36 @@ pub fn request(address: &str, head: &str, body: &str) -> Answer {
         head,
         body,
     }
+}
+
+/// Everything up to the end of the answer: its length where it names one (chromedriver keeps the
+/// connection, whatever it is asked for), else the end of the connection.
+fn read_answer(stream: &mut TcpStream) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let mut part = [0; 16 << 10];
+    while !is_whole(&answer) {
+        match stream.read(&mut part) {
+            Ok(n) if n > 0 => answer.extend_from_slice(&part[..n]),
+            _ => break,
+        }
+    }
+    answer
+}
+
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, _)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let named = name.eq_ignore_ascii_case("content-length");
+        named.then(|| value.trim().parse::<usize>().ok())?
+    });
+    let Some(start) = answer.windows(4).position(|w| w == b"\r\n\r\n") else {
+        return false;
+    };
+    length.is_some_and(|length| answer.len() >= start + 4 + length)
 }
 
 fn unchunk(mut text: &str) -> String {
@@ -120,6 +150,8 @@ impl Browser {
         let profile = tempfile::tempdir().expect("a folder");
         let mut driver = Command::new(found[0])
             .arg("--port=0")
+            // With the browser that it starts, so that both can be ended.
+            .process_group(0)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -252,7 +284,8 @@ impl Drop for Browser {
         let path = format!("DELETE /session/{}", self.session);
         let asked = std::panic::catch_unwind(|| request(&self.address, &path, ""));
         drop(asked);
-        let _ = self.driver.kill();
+        let group = format!("-{}", self.driver.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.driver.wait();
     }
 }
