@@ -401,8 +401,11 @@ fn slots_under(script: &str) -> String {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    let lines = text.lines();
-    lines
+    // Each line ends with where its value came from.
+    let values = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or(line).trim_end());
+    values
         .filter(|line| line.starts_with("slots:") || line.starts_with("threads:"))
         .collect::<Vec<_>>()
         .join(", ")
