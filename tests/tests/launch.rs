@@ -323,7 +323,8 @@ fn workers_through_ssh_end_with_a_coordinator_that_is_killed_or_interrupted() {
     until("the end of the workers", || workers(&url).is_empty());
 
     let (mut command, _) = through_ssh(&scene, &ssh, "remote");
-    assert!(RunningSweep::start(&mut command).finish().success());
+    let (ended, said) = RunningSweep::start(&mut command).finish_with_words();
+    assert!(ended.success(), "{ended}: {said:#?}");
     assert_eq!(scene.summary("remote"), scene.local());
 }
 
