@@ -187,7 +187,7 @@ async fn computed<S: Store>(store: &S) -> Result<HashMap<TaskId, Computed>, Stor
         for result in page {
             let found = Computed {
                 digest: Sha256::digest(&result.evidence).into(),
-                host: result.host,
+                host: result.host.to_string(),
             };
             computed.insert(result.task, found);
         }

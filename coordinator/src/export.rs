@@ -17,12 +17,11 @@ mod parquet;
 pub mod runs;
 pub mod whole;
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use common::canon::NUMERICS_VERSION;
-use common::ids::{TaskId, WorkerId, to_hex};
+use common::ids::{TaskId, to_hex};
 use common::math::NUMERIC_LEVEL;
 use common::summary::Summary;
 use serde_json::{Value, json};
@@ -201,9 +200,6 @@ fn set_readable(file: &std::fs::File) -> io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
-/// Results that are read from the store at a time.
-const PAGE: u32 = 10_000;
-
 /// What was verified before about the same records stays verified.
 fn keep_verification(path: &Path, run: &mut Value) {
     let before = std::fs::read(path).ok();
@@ -225,36 +221,18 @@ pub async fn run_json<S: Store>(
     sweep: &StoredSweep,
     account: Option<&Account>,
 ) -> Result<Value, StoreError> {
-    #[derive(Default, serde::Serialize)]
-    struct Share {
-        host: String,
-        program_version: String,
-        results: u64,
-        cpu_seconds: f64,
-        peak_memory: u64,
-    }
-    let mut workers: BTreeMap<WorkerId, Share> = BTreeMap::new();
-    let mut after = 0;
-    let mut times: Option<(u64, u64)> = None;
-    loop {
-        let page = store.results(after, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = last.number;
-        for result in &page {
-            if result.place.sweep != sweep.number {
-                continue;
-            }
-            let at = result.recorded_at;
-            let (first, last) = times.get_or_insert((at, at));
-            (*first, *last) = ((*first).min(at), (*last).max(at));
-            let share = workers.entry(result.worker).or_default();
-            share.host.clone_from(&result.host);
-            share.program_version.clone_from(&result.program_version);
-            share.results += 1;
-            share.cpu_seconds += result.telemetry.cpu_seconds;
-            share.peak_memory = share.peak_memory.max(result.telemetry.peak_memory);
-        }
-    }
+    let shares = store.shares(sweep.number).await?;
+    let workers = shares.iter().map(|share| {
+        let account = json!({
+            "host": share.host,
+            "program_version": share.program_version,
+            "results": share.results,
+            "cpu_seconds": share.cpu_seconds,
+            "peak_memory": share.peak_memory,
+        });
+        (share.worker.to_string(), account)
+    });
+    let workers: serde_json::Map<String, Value> = workers.collect();
     let failures: Vec<_> = store
         .failures(sweep.number)
         .await?
@@ -273,15 +251,14 @@ pub async fn run_json<S: Store>(
         "sweep": sweep.text.id,
         "name": sweep.text.name,
         "created_at_ms": sweep.created_at,
-        "first_recorded_at_ms": times.map(|t| t.0),
-        "last_recorded_at_ms": times.map(|t| t.1),
+        "first_recorded_at_ms": shares.iter().map(|share| share.first_recorded_at).min(),
+        "last_recorded_at_ms": shares.iter().map(|share| share.last_recorded_at).max(),
         "program_version": env!("SWEEP_VERSION"),
         "commit": option_env!("SWEEP_COMMIT"),
         "numerics_version": NUMERICS_VERSION,
         "numeric_level": NUMERIC_LEVEL,
         "coordinator": account,
-        "workers": workers.iter().map(|(id, share)| (id.to_string(), json!(share)))
-            .collect::<serde_json::Map<_, _>>(),
+        "workers": workers,
         "failures": failures,
         "store_chain": {"results": chain.results, "head": to_hex(&chain.head)},
     }))

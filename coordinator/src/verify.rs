@@ -392,7 +392,7 @@ fn take(
                 position: *position,
                 digest,
                 baseline: None,
-                host: result.host.clone(),
+                host: result.host.to_string(),
             };
             if records.runs.insert(task, run).is_some() {
                 check

@@ -76,8 +76,12 @@ pub fn configuration(bytes: &[u8]) {
     // The coordinator's values name files and hosts, which are not looked at here.
     let _ = coordinator::cli::check_configuration("coordinator.yaml", text);
     let (flags, nothing) = (worker::cli::Flags::default(), BTreeMap::new());
+    let room = worker::room::Room {
+        cores: 2,
+        memory: Some(1 << 30),
+    };
     let resolve =
-        |text: &str| worker::cli::resolve(Some(("worker.yaml", text)), &nothing, &flags, 2);
+        |text: &str| worker::cli::resolve(Some(("worker.yaml", text)), &nothing, &flags, room);
     match resolve(text) {
         Ok(settings) => {
             let origins = vec!["somewhere".to_owned(); 64];

@@ -40,6 +40,16 @@ impl Scene {
         self.folder.path().join(name)
     }
 
+    /// Tasks that take their time and end by their budget: there is a middle of the sweep to disturb.
+    fn slow() -> Self {
+        let scene = Self::new();
+        let grid = GRID.replace("depth: [1, 4]", "depth: [2, 4]");
+        let grid = grid.replace("width: 4", "width: 8");
+        let slow = grid + "training: {budget: {evaluations: 800}}\n";
+        std::fs::write(scene.path("grid.yaml"), slow).unwrap();
+        scene
+    }
+
     /// The command of a sweep whose store and results have a name.
     fn command(&self, name: &str) -> Command {
         let mut command = coordinator();
@@ -126,7 +136,7 @@ fn url_of(sweep: &mut RunningSweep) -> String {
 
 #[test]
 fn a_killed_coordinator_continues_to_the_same_bytes() {
-    let scene = Scene::new();
+    let scene = Scene::slow();
     let undisturbed = scene.undisturbed();
     let mut before = 0;
     for goal in [1, 20, 50] {
@@ -157,7 +167,7 @@ fn a_killed_coordinator_continues_to_the_same_bytes() {
 
 #[test]
 fn killed_workers_and_slots_cost_nothing_but_time() {
-    let scene = Scene::new();
+    let scene = Scene::slow();
     let undisturbed = scene.undisturbed();
     let mut sweep = RunningSweep::start(scene.command("hurt").args(["--local-workers", "2"]));
     sweep.wait_for_recorded(5);
@@ -180,7 +190,7 @@ fn killed_workers_and_slots_cost_nothing_but_time() {
 
 #[test]
 fn an_interrupted_sweep_says_how_to_go_on_and_does() {
-    let scene = Scene::new();
+    let scene = Scene::slow();
     let undisturbed = scene.undisturbed();
     let mut sweep =
         RunningSweep::start(scene.command("interrupted").args(["--local-workers", "2"]));
@@ -200,7 +210,7 @@ fn an_interrupted_sweep_says_how_to_go_on_and_does() {
 
 #[test]
 fn a_second_interrupt_ends_everything_at_once_and_the_command_to_go_on_is_printed() {
-    let scene = Scene::new();
+    let scene = Scene::slow();
     let mut sweep = RunningSweep::start(scene.command("hurried").args(["--local-workers", "2"]));
     sweep.wait_for_recorded(1);
     let workers = children(sweep.pid());
@@ -241,7 +251,7 @@ fn an_extended_grid_computes_only_what_is_new() {
 
 #[test]
 fn a_second_coordinator_on_one_store_is_told_who_has_it() {
-    let scene = Scene::new();
+    let scene = Scene::slow();
     let mut first = RunningSweep::start(scene.command("shared").args(["--local-workers", "1"]));
     first.wait_for_recorded(1);
     let second = output(scene.command("shared").args(["--local-workers", "1"]));

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use tests::mounts::Disk;
-use tests::processes::{RunningSweep, coordinator, send_signal, wait};
+use tests::mounts::{Disk, Failing};
+use tests::processes::{
+    RunningSweep, children, coordinator, send_signal, wait, wait_until_gone,
+};
 use tests::scene::{Helper, RESULTS, Scene, TASKS, count, undisturbed, url_of};
 
 /// Every task is in the store once, and nothing else is.
@@ -100,6 +102,40 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_there_and_the_sweep_goes_o
     assert!(recorded < TASKS, "the disk was full before the end");
     assert!(sweep().finish().success());
     assert_eq!(scene.summary("full"), undisturbed());
+    each_once(&store);
+}
+
+#[test]
+fn on_a_file_system_that_has_become_read_only_nothing_is_acknowledged_and_nothing_is_lost() {
+    let Some(disk) = Failing::mount() else {
+        return;
+    };
+    let scene = Scene::new();
+    let store = disk.path().join("store");
+    let sweep = || {
+        let mut command = scene.sweep_in(coordinator(), &store, "failing");
+        RunningSweep::start(command.args(["--local-workers", "2"]))
+    };
+    let mut first = sweep();
+    first.wait_for_recorded(5);
+    disk.fail();
+    let line = first.wait_for_words("the store takes no records");
+    assert!(line.contains("nothing is acknowledged"), "{line}");
+    let seen = first.last_recorded();
+    // Workers wait with what they have; the next attempt fails as well.
+    first.wait_for_words("the store takes no records");
+    assert_eq!(first.last_recorded(), seen);
+    let workers = children(first.pid());
+    first.kill();
+    wait_until_gone(&workers);
+    disk.repair();
+    let recorded = scene.at_rest(&store)["totals"]["recorded"]
+        .as_u64()
+        .unwrap();
+    assert!(recorded >= seen, "{recorded} of the {seen} that were seen");
+    assert!(recorded < TASKS, "it failed before the end");
+    assert!(sweep().finish().success());
+    assert_eq!(scene.summary("failing"), undisturbed());
     each_once(&store);
 }
 

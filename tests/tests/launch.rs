@@ -19,15 +19,19 @@ use tempfile::TempDir;
 use tests::processes::{
     PATIENCE, RunningSweep, coordinator, output, program, send_signal, wait_until_gone,
 };
+use tests::scene::count;
 
+/// Tasks take their time and end by their budget, so that there is a middle of the sweep to disturb.
 const GRID: &str = r#"
 version: 1
 name: launched
 data: diabetes
 axes:
+  depth: [2, 4]
   activation: [tanh, softplus]
-  seed: {start: 0, count: 60}
-fixed: {body: mlp, depth: 2, width: 6, loss: squared}
+  seed: {start: 0, count: 20}
+fixed: {body: mlp, width: 8, loss: squared}
+training: {budget: {evaluations: 2000}}
 "#;
 
 struct Scene {
@@ -545,6 +549,35 @@ fn a_sweep_by_jobs_of_slurm_ends_with_the_same_bytes_and_no_job() {
     sweep.signal("INT");
     assert_eq!(sweep.finish().code(), Some(130));
     assert_eq!(token_files(&scene), [] as [PathBuf; 0]);
+}
+
+/// Slurm tells a job ahead of its limit that its time is over.
+#[test]
+fn a_job_whose_time_is_over_hands_back_what_it_has_and_the_next_one_goes_on() {
+    let scene = Scene::new();
+    let Some(slurm) = Slurm::start(&scene) else {
+        return;
+    };
+    // More than any job gets done in two minutes.
+    let endless = GRID.replace("count: 20", "count: 100000");
+    fs::write(scene.path("grid.yaml"), endless).unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let more = ",workers=1,time=00:02:00";
+    let mut command = slurm.sweep(&scene, "timed", &address, more);
+    let mut sweep = RunningSweep::start(&mut command);
+    sweep.wait_for_recorded(1);
+    let store = scene.path("timed");
+    let jobs = "SELECT count(DISTINCT w.name) FROM results r JOIN workers w USING (worker)";
+    assert_eq!(count(&store, jobs), 1);
+    until("the second job", || count(&store, jobs) > 1);
+    // It left in time: nothing failed, nobody was given up.
+    assert_eq!(count(&store, "SELECT count(*) FROM failures"), 0);
+    sweep.signal("INT");
+    let (status, said) = sweep.finish_with_words();
+    assert_eq!(status.code(), Some(130), "{said:#?}");
+    let said = said.join("\n");
+    assert!(!said.contains("given up"), "{said}");
+    until("the end of the jobs", || slurm.jobs().is_empty());
 }
 
 /// The scripts of deploy/slurm, as they are.

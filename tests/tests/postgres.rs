@@ -12,15 +12,17 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::processes::{RunningSweep, coordinator, output, wait, worker};
 
+/// Tasks take their time and end by their budget, so that there is a middle of the sweep to disturb.
 const GRID: &str = r#"
 version: 1
 name: shared
 data: diabetes
 axes:
-  depth: [1, 4]
+  depth: [2, 4]
   activation: [tanh, softplus, sin, identity]
   seed: {start: 0, count: 10}
-fixed: {body: mlp, width: 4, loss: squared}
+fixed: {body: mlp, width: 8, loss: squared}
+training: {budget: {evaluations: 800}}
 "#;
 const TASKS: u64 = 80;
 /// Runs and their one baseline.

@@ -12,5 +12,6 @@ pub mod agent;
 pub mod cli;
 pub mod files;
 pub mod frame;
+pub mod room;
 pub mod session;
 pub mod slot;

@@ -406,7 +406,10 @@ fn slots_under(script: &str) -> String {
         .lines()
         .map(|line| line.split('#').next().unwrap_or(line).trim_end());
     values
-        .filter(|line| line.starts_with("slots:") || line.starts_with("threads:"))
+        .filter(|line| {
+            let told = ["slots:", "threads:", "slot_memory:"];
+            told.iter().any(|name| line.starts_with(name))
+        })
         .collect::<Vec<_>>()
         .join(", ")
 }
@@ -418,34 +421,53 @@ fn a_worker_takes_no_more_slots_than_cores_that_it_may_run_on() {
     let bound = slots_under(&format!(
         "{one} exec taskset -c $core \"$1\" --print-config"
     ));
-    assert_eq!(bound, "slots: 1, threads: 1");
+    assert!(bound.starts_with("slots: 1, threads: 1, "), "{bound}");
 }
 
-/// A control group of one and a half processors; what a container with `cpus: 1.5` gets.
-struct Quota(PathBuf);
+/// A control group with a limit, as a container has one.
+struct Group(PathBuf);
 
-impl Quota {
-    /// Nothing where this user may make none.
-    fn new() -> Option<Self> {
-        let name = format!("worker-test-{}", std::process::id());
-        let v1 = PathBuf::from("/sys/fs/cgroup/cpu").join(&name);
-        let v2 = PathBuf::from("/sys/fs/cgroup").join(&name);
+impl Group {
+    /// Nothing where this user may make none. Version 1 knows the file by another name.
+    fn new(
+        controller: &str,
+        (v1_file, v1): (&str, &str),
+        (v2_file, v2): (&str, &str),
+    ) -> Option<Self> {
+        let name = format!("worker-test-{controller}-{}", std::process::id());
+        let root = PathBuf::from("/sys/fs/cgroup");
         let settings = [
-            (v1, "cpu.cfs_quota_us", "150000"),
-            (v2, "cpu.max", "150000 100000"),
+            (root.join(controller).join(&name), v1_file, v1),
+            (root.join(&name), v2_file, v2),
         ];
-        settings.into_iter().find_map(|(folder, file, quota)| {
+        settings.into_iter().find_map(|(folder, file, limit)| {
             std::fs::create_dir(&folder).ok()?;
             let group = Self(folder);
             // A folder that is no control group has no such file yet.
             let limited =
-                group.0.join(file).exists() && std::fs::write(group.0.join(file), quota).is_ok();
+                group.0.join(file).exists() && std::fs::write(group.0.join(file), limit).is_ok();
             limited.then_some(group)
         })
     }
+
+    /// What a worker in it decides; nothing, and a word, where there is no group.
+    fn settings(group: Option<Self>) -> Option<String> {
+        let Some(group) = group else {
+            assert!(
+                std::env::var_os("SWEEP_REQUIRE_CGROUP").is_none(),
+                "no control group can be made here"
+            );
+            eprintln!("skipped: no control group can be made here");
+            return None;
+        };
+        let enter = format!("echo $$ > {}/cgroup.procs", group.0.display());
+        Some(slots_under(&format!(
+            "{enter} && exec \"$1\" --print-config"
+        )))
+    }
 }
 
-impl Drop for Quota {
+impl Drop for Group {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir(&self.0);
     }
@@ -453,15 +475,22 @@ impl Drop for Quota {
 
 #[test]
 fn a_worker_takes_no_more_slots_than_the_quota_of_its_container() {
-    let Some(quota) = Quota::new() else {
-        assert!(
-            std::env::var_os("SWEEP_REQUIRE_CGROUP").is_none(),
-            "no control group can be made here"
-        );
-        eprintln!("skipped: no control group can be made here");
-        return;
-    };
-    let enter = format!("echo $$ > {}/cgroup.procs", quota.0.display());
-    let limited = slots_under(&format!("{enter} && exec \"$1\" --print-config"));
-    assert_eq!(limited, "slots: 1, threads: 1");
+    let v1 = ("cpu.cfs_quota_us", "150000");
+    let group = Group::new("cpu", v1, ("cpu.max", "150000 100000"));
+    if let Some(limited) = Group::settings(group) {
+        assert_eq!(limited, "slots: 1, threads: 1, slot_memory: null");
+    }
+}
+
+#[test]
+fn slots_share_the_memory_of_the_container() {
+    let limit = (192 << 20).to_string();
+    let v1 = ("memory.limit_in_bytes", limit.as_str());
+    let group = Group::new("memory", v1, ("memory.max", &limit));
+    if let Some(limited) = Group::settings(group) {
+        let slots = std::thread::available_parallelism().unwrap().get();
+        let share = (128 << 20) / slots;
+        let expected = format!("slots: {slots}, threads: 1, slot_memory: {share}");
+        assert_eq!(limited, expected);
+    }
 }

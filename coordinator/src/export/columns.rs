@@ -279,8 +279,8 @@ impl Columns {
                 let worker = self.workers.entry(result.worker).or_insert_with(|| {
                     [
                         text(result.worker.to_string()),
-                        text(result.host.clone()),
-                        text(result.program_version.clone()),
+                        text(result.host.to_string()),
+                        text(result.program_version.to_string()),
                     ]
                 });
                 row.push(count(result.attempt.epoch().into()));

@@ -12,7 +12,7 @@ use super::address::Address;
 use super::error::StoreError;
 use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
-use super::{Chain, Identity, Store, StoredFailure, StoredResult, StoredSweep, SweepText};
+use super::{Chain, Identity, Share, Store, StoredFailure, StoredResult, StoredSweep, SweepText};
 use crate::core::{Exception, Known, Lookup, Record, Ticket};
 
 /// A store as the setting `store` names it.
@@ -138,6 +138,13 @@ impl Store for AnyStore {
 
     fn links(&self) -> impl Future<Output = Result<Vec<Chain>, StoreError>> + Send + 'static {
         either!(self, store => store.links())
+    }
+
+    fn shares(
+        &self,
+        sweep: SweepNumber,
+    ) -> impl Future<Output = Result<Vec<Share>, StoreError>> + Send + 'static {
+        either!(self, store => store.shares(sweep))
     }
 
     fn chain(&self) -> impl Future<Output = Result<Chain, StoreError>> + Send + 'static {

@@ -147,6 +147,15 @@ pub trait Store: Send + Sync + 'static {
         sweep: SweepNumber,
     ) -> impl Future<Output = Result<Vec<StoredFailure>, StoreError>> + Send + 'static;
 
+    /// Who recorded how much of a sweep.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn shares(
+        &self,
+        sweep: SweepNumber,
+    ) -> impl Future<Output = Result<Vec<Share>, StoreError>> + Send + 'static;
+
     /// The chain over all recorded results: SHA-256 over the link before, the
     /// task and the digest of its evidence, from 32 zero bytes.
     ///
@@ -219,9 +228,9 @@ pub struct StoredResult {
     /// Who computed it.
     pub worker: WorkerId,
     /// Where.
-    pub host: String,
+    pub host: Arc<str>,
     /// With which version of the program.
-    pub program_version: String,
+    pub program_version: Arc<str>,
     /// Under which attempt.
     pub attempt: Attempt,
     /// The encoded evidence.
@@ -230,6 +239,27 @@ pub struct StoredResult {
     pub telemetry: Telemetry,
     /// When, milliseconds since 1970.
     pub recorded_at: u64,
+}
+
+/// A worker's share of a sweep's results.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    /// Who.
+    pub worker: WorkerId,
+    /// Where.
+    pub host: String,
+    /// With which version of the program.
+    pub program_version: String,
+    /// Results, baselines among them.
+    pub results: u64,
+    /// What they cost, added up in the order of recording.
+    pub cpu_seconds: f64,
+    /// Most bytes that one of them took.
+    pub peak_memory: u64,
+    /// When the first one was recorded, milliseconds since 1970.
+    pub first_recorded_at: u64,
+    /// When the last one was.
+    pub last_recorded_at: u64,
 }
 
 /// A failed execution as it is stored.

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::ids::BlobId;
+use common::ids::{BlobId, TaskId};
 use common::protocol::SweepNumber;
 use coordinator::core::{AlreadyThere, Exception, Lookup, Record, SweepState, Ticket};
 use coordinator::store::{
@@ -16,6 +16,7 @@ use coordinator::store::{
 use coordinator::testing::{MemoryStore, PostgresServer};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
+use sha2::{Digest, Sha256};
 
 use crate::records::{any_record, evidence, profile, result, task, worker};
 
@@ -318,16 +319,112 @@ fn results_tell_who_computed_them_and_come_in_pages(place: &impl Place) {
     let first = wait(store.results(0, 4)).unwrap();
     let second = wait(store.results(first[3].number, 4)).unwrap();
     assert_eq!((first.len(), second.len()), (4, 3));
-    assert_eq!(
-        (first[1].worker, first[1].host.as_str()),
-        (worker(1), "here")
-    );
+    assert_eq!((first[1].worker, &*first[1].host), (worker(1), "here"));
     assert_eq!(first[1].attempt.0, u64::MAX - 1);
     assert_eq!(first[1].telemetry.peak_memory, 1 << 40);
     // The same by task; those without a result are left out.
     let mut asked = wait(store.results_of(vec![task(5), task(9), task(1)])).unwrap();
     asked.sort_by_key(|result| result.number);
     assert_eq!(asked, [first[1].clone(), second[1].clone()]);
+}
+
+/// In whatever order they are asked for, once or again, before or after more are recorded.
+fn every_result_is_found_in_any_order(place: &impl Place) {
+    const RESULTS: u16 = 6_000;
+    let store = place.open();
+    let id = |n: u16| TaskId(Sha256::digest(n.to_le_bytes()).into());
+    let record = |n: u16| match result(1, 0, u64::from(n)) {
+        Record::Result {
+            worker,
+            place,
+            attempt,
+            telemetry,
+            theta,
+            ..
+        } => Record::Result {
+            task: id(n),
+            place,
+            worker,
+            attempt,
+            evidence: evidence(n.into()),
+            telemetry,
+            theta,
+        },
+        other => other,
+    };
+    persist(&store, 1, vec![profile(1)]);
+    persist(&store, 2, (0..RESULTS).map(record).collect());
+    let mut ticket = 2;
+    let mut check = |tasks: Vec<u16>| {
+        let lookup = Lookup {
+            sweep: SweepNumber(1),
+            tasks: tasks.iter().map(|n| id(*n)).collect(),
+        };
+        let known = wait(store.lookup(lookup.clone())).unwrap();
+        let expected: Vec<_> = (tasks.iter().filter(|n| **n < RESULTS))
+            .map(|n| (id(*n), evidence((*n).into())))
+            .collect();
+        assert_eq!(known.results, expected);
+        let mut found = wait(store.results_of(lookup.tasks)).unwrap();
+        found.sort_by_key(|result| result.attempt.0);
+        let mut expected: Vec<_> = expected.into_iter().map(|(id, _)| id).collect();
+        expected.sort_by_key(|id| found.iter().position(|result| result.task == *id));
+        assert_eq!(found.iter().map(|r| r.task).collect::<Vec<_>>(), expected);
+        // More is recorded meanwhile.
+        ticket += 1;
+        persist(&store, ticket, vec![record(RESULTS + ticket as u16)]);
+    };
+    // As recorded, backwards, far apart, and some that have none.
+    let all = 0..RESULTS;
+    all.clone()
+        .collect::<Vec<_>>()
+        .chunks(1024)
+        .for_each(|chunk| check(chunk.to_vec()));
+    check(all.clone().rev().collect());
+    for start in 0..7 {
+        check(
+            all.clone()
+                .filter(|n| n % 7 == start)
+                .map(|n| n + RESULTS / 2)
+                .collect(),
+        );
+        check(
+            (0..500_u32)
+                .map(|n| ((n * 1_009 + u32::from(start)) % u32::from(RESULTS)) as u16)
+                .collect(),
+        );
+    }
+}
+
+fn who_recorded_how_much_of_a_sweep_is_added_up(place: &impl Place) {
+    let store = place.open();
+    assert_eq!(wait(store.shares(SweepNumber(1))).unwrap(), []);
+    let mut records = vec![profile(0), profile(1), profile(2)];
+    records.extend((0..7).map(|n| result(n, 0, u64::from(n))));
+    persist(&store, 1, records);
+    let mut results = wait(store.results(0, 9)).unwrap();
+    results.retain(|result| result.place.sweep == SweepNumber(1));
+    let shares = wait(store.shares(SweepNumber(1))).unwrap();
+    assert_eq!(shares.iter().map(|share| share.results).sum::<u64>(), 4);
+    for share in &shares {
+        let own: Vec<_> = results
+            .iter()
+            .filter(|r| r.worker == share.worker)
+            .collect();
+        assert_eq!(share.results, own.len() as u64);
+        assert_eq!(
+            (&*share.host, &*share.program_version),
+            (&*own[0].host, &*own[0].program_version)
+        );
+        let seconds: f64 = own.iter().map(|r| r.telemetry.cpu_seconds).sum();
+        assert_eq!(share.cpu_seconds, seconds);
+        let most = own.iter().map(|r| r.telemetry.peak_memory).max();
+        assert_eq!(Some(share.peak_memory), most);
+        let times = own.iter().map(|r| r.recorded_at);
+        assert_eq!(Some(share.first_recorded_at), times.clone().min());
+        assert_eq!(Some(share.last_recorded_at), times.max());
+    }
+    assert_eq!(wait(store.shares(SweepNumber(3))).unwrap(), []);
 }
 
 /// A link for each commit, and the last one is the head: `verify` walks them.
@@ -448,6 +545,8 @@ on_every_store!(
     a_ticket_that_nobody_waits_for_is_durable_all_the_same,
     what_the_store_held_already_is_told_record_by_record,
     results_tell_who_computed_them_and_come_in_pages,
+    every_result_is_found_in_any_order,
+    who_recorded_how_much_of_a_sweep_is_added_up,
     every_commit_of_results_leaves_a_link,
     the_same_sweep_is_found_again_as_it_is,
     files_are_kept_by_their_hash,

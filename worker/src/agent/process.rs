@@ -21,6 +21,7 @@ use super::blobs::Fetcher;
 use super::{Inbox, Source, without_file};
 use crate::files::{self, BlobFolder};
 use crate::frame;
+use crate::room::Room;
 use crate::session::{Event, SlotNumber};
 use crate::slot::VERSION;
 
@@ -303,7 +304,7 @@ impl Keeper {
         let starved = last
             .iter()
             .any(|line| line.contains("memory allocation of"));
-        let limited = self.memory.is_some() || container_limits_memory();
+        let limited = self.memory.is_some() || Room::of_this_process().memory.is_some();
         let kind = if starved || heard.is_ok() && signal == Some(9) && limited {
             FailureKind::OutOfMemory
         } else {
@@ -315,12 +316,6 @@ impl Keeper {
 
 fn signal_of(status: &ExitStatus) -> Option<i32> {
     std::os::unix::process::ExitStatusExt::signal(status)
-}
-
-/// Whether the kernel kills for memory here: the process is in a control group
-/// with a limit.
-fn container_limits_memory() -> bool {
-    std::fs::read_to_string("/sys/fs/cgroup/memory.max").is_ok_and(|max| max.trim() != "max")
 }
 
 /// Passes on what a slot complains about, and remembers the end of it.

@@ -144,7 +144,11 @@ mod tests {
     use crate::cli::{Flags, resolve};
 
     fn settings(flags: Flags) -> Settings {
-        resolve(None, &std::collections::BTreeMap::new(), &flags, 1).unwrap()
+        let room = crate::room::Room {
+            cores: 1,
+            memory: None,
+        };
+        resolve(None, &std::collections::BTreeMap::new(), &flags, room).unwrap()
     }
 
     #[test]

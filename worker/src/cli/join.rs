@@ -20,6 +20,7 @@ use super::settings::{LogFormat, Settings, SettingsError, origins, resolve};
 use super::{BadInput, Status};
 use crate::agent::{self, Bearer, End, Route, SlotKind, Spool, Target, Wishes};
 use crate::files::BlobFolder;
+use crate::room::Room;
 use crate::session::{self, Exit};
 use crate::slot::VERSION;
 
@@ -122,10 +123,12 @@ fn settings(args: &JoinArgs) -> anyhow::Result<(Settings, Vec<String>)> {
     let environment = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    // Heeds affinity and the quota of a control group.
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = u32::try_from(cores).unwrap_or(u32::MAX);
-    let both = resolve(file, &environment, &args.flags, cores).and_then(|settings| {
+    let mut room = Room::of_this_process();
+    if args.local {
+        // Others share it, and the coordinator.
+        room.memory = None;
+    }
+    let both = resolve(file, &environment, &args.flags, room).and_then(|settings| {
         let origins = origins(file, &environment, &args.flags)?;
         Ok((settings, origins))
     });

@@ -32,6 +32,7 @@ use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
 use common::diagnostic::Mistakes;
 
+pub use crate::room::Room;
 pub use args::Cli;
 use args::Command;
 pub use evaluate::evaluate;

@@ -11,6 +11,8 @@ use common::diagnostic::{Diagnostics, Mistakes, Source};
 use common::node::{self, Limits, Node, Value};
 use config::{Config, ConfigError, File, FileStoredFormat, Format, Value as Setting, ValueKind};
 
+use crate::room::Room;
+
 /// Beginning of the names of environment variables.
 const PREFIX: &str = "SWEEP_";
 /// Every option, by its name in files.
@@ -66,7 +68,7 @@ pub struct Flags {
     /// Allow http:// beyond loopback: the token and the results travel in the clear.
     #[arg(long)]
     pub insecure: bool,
-    /// Memory that one slot may use, bytes [default: no limit].
+    /// Memory that one slot may use, bytes [default: its share of the control group's limit].
     #[arg(long, value_name = "BYTES")]
     pub slot_memory: Option<u64>,
     /// Seconds that running tasks have to end when the worker leaves [default: 25].
@@ -152,7 +154,7 @@ pub enum SettingsError {
     Values(Vec<String>),
 }
 
-/// Resolves options. `file` is a name and a text; `cores` is what the process
+/// Resolves options. `file` is a name and a text; `room` is what the process
 /// may use.
 ///
 /// # Errors
@@ -161,13 +163,13 @@ pub fn resolve(
     file: Option<(&str, &str)>,
     environment: &BTreeMap<String, String>,
     flags: &Flags,
-    cores: u32,
+    room: Room,
 ) -> Result<Settings, SettingsError> {
     Reader {
         config: merged(file, environment, flags)?,
         mistakes: Vec::new(),
     }
-    .settings(cores)
+    .settings(room)
 }
 
 /// The layers on top of each other.
@@ -264,11 +266,12 @@ struct Reader {
 }
 
 impl Reader {
-    fn settings(mut self, cores: u32) -> Result<Settings, SettingsError> {
+    fn settings(mut self, room: Room) -> Result<Settings, SettingsError> {
         let threads = self
             .whole("threads", u64::from(u32::MAX))
             .map_or(1, |x| x as u32);
         let slots = self.whole("slots", 4096).map(|x| x as u32);
+        let slots = slots.unwrap_or((room.cores / threads).max(1));
         let grace = self.get("grace", Config::get_float).unwrap_or(25.0);
         if !(grace.is_finite() && (0.0..=86_400.0).contains(&grace)) {
             self.mistakes
@@ -287,7 +290,7 @@ impl Reader {
         };
         let settings = Settings {
             connect: self.get("connect", Config::get_string),
-            slots: slots.unwrap_or((cores / threads).max(1)),
+            slots,
             threads,
             name: self.get("name", Config::get_string),
             token_file: self.path("token_file"),
@@ -296,7 +299,9 @@ impl Reader {
             key_file: self.path("key_file"),
             server_name: self.get("server_name", Config::get_string),
             insecure: self.get("insecure", Config::get_bool).unwrap_or(false),
-            slot_memory: self.whole("slot_memory", i64::MAX as u64),
+            slot_memory: self
+                .whole("slot_memory", i64::MAX as u64)
+                .or_else(|| room.memory_of_a_slot(slots)),
             // −0 is 0, also where it is printed.
             grace: grace + 0.0,
             spool: self.path("spool"),
@@ -459,6 +464,13 @@ mod tests {
             .collect()
     }
 
+    fn room(cores: u32) -> Room {
+        Room {
+            cores,
+            memory: None,
+        }
+    }
+
     #[test]
     fn flags_win_over_the_environment_and_that_over_the_file_and_that_over_defaults() {
         let file = "slots: 2\nthreads: 2\nname: file\nlog: debug\n";
@@ -473,7 +485,7 @@ mod tests {
             slots: Some(4),
             ..Flags::default()
         };
-        let found = resolve(Some(("w.yaml", file)), &variables, &flags, 8).unwrap();
+        let found = resolve(Some(("w.yaml", file)), &variables, &flags, room(8)).unwrap();
         assert_eq!((found.slots, found.threads), (4, 2));
         assert_eq!(
             (found.name.as_deref(), found.log.as_deref()),
@@ -516,7 +528,7 @@ mod tests {
                 threads,
                 ..Flags::default()
             };
-            resolve(None, &BTreeMap::new(), &flags, cores)
+            resolve(None, &BTreeMap::new(), &flags, room(cores))
                 .unwrap()
                 .slots
         };
@@ -533,14 +545,14 @@ mod tests {
             threads: Some(0),
             ..Flags::default()
         };
-        let error = resolve(None, &variables, &flags, 1)
+        let error = resolve(None, &variables, &flags, room(1))
             .unwrap_err()
             .to_string();
         for key in ["slots", "threads", "grace"] {
             assert!(error.contains(&format!("`{key}`")), "{error}");
         }
         let file = Some(("w.yaml", "slotz: 2\nsolts: 3\n"));
-        let error = resolve(file, &BTreeMap::new(), &Flags::default(), 1)
+        let error = resolve(file, &BTreeMap::new(), &Flags::default(), room(1))
             .unwrap_err()
             .to_string();
         assert!(
@@ -553,7 +565,7 @@ mod tests {
     #[test]
     fn a_grace_of_minus_nothing_is_printed_as_nothing() {
         let file = Some(("w.yaml", "grace: -0.0\n"));
-        let settings = resolve(file, &BTreeMap::new(), &Flags::default(), 1).unwrap();
+        let settings = resolve(file, &BTreeMap::new(), &Flags::default(), room(1)).unwrap();
         assert!(
             settings
                 .to_yaml(&vec!["x".to_owned(); 64])
@@ -568,11 +580,17 @@ mod tests {
             slot_memory: Some(5),
             ..Flags::default()
         };
-        let found = resolve(None, &BTreeMap::new(), &flags, 3).unwrap();
+        let found = resolve(None, &BTreeMap::new(), &flags, room(3)).unwrap();
         let origins = origins(None, &BTreeMap::new(), &flags).unwrap();
         assert_eq!(origins[3..5], ["--name", "default"]);
         let text = found.to_yaml(&origins);
-        let again = resolve(Some(("w", &text)), &BTreeMap::new(), &Flags::default(), 1).unwrap();
+        let again = resolve(
+            Some(("w", &text)),
+            &BTreeMap::new(),
+            &Flags::default(),
+            room(1),
+        )
+        .unwrap();
         assert_eq!(found, again);
     }
 }

@@ -37,7 +37,7 @@ use tokio::time::Instant;
 use super::address::PostgresUrl;
 use super::error::{Owner, StoreError};
 use super::filter::Filter;
-use super::{Chain, Identity, Store, StoredFailure, StoredResult, StoredSweep, SweepText};
+use super::{Chain, Identity, Share, Store, StoredFailure, StoredResult, StoredSweep, SweepText};
 use crate::core::{Exception, Known, Lookup, Record, Ticket};
 use reader::{Question, Reader};
 use session::Session;
@@ -242,6 +242,13 @@ impl Store for PostgresStore {
 
     fn links(&self) -> impl Future<Output = Result<Vec<Chain>, StoreError>> + Send + 'static {
         self.ask(move |answer| Question::Links { answer })
+    }
+
+    fn shares(
+        &self,
+        sweep: SweepNumber,
+    ) -> impl Future<Output = Result<Vec<Share>, StoreError>> + Send + 'static {
+        self.ask(move |answer| Question::Shares { sweep, answer })
     }
 
     fn chain(&self) -> impl Future<Output = Result<Chain, StoreError>> + Send + 'static {

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Row};
 use super::super::address::PostgresUrl;
 use super::super::error::StoreError;
 use super::super::filter::Filter;
-use super::super::{Chain, StoredFailure, StoredResult, StoredSweep, SweepText};
+use super::super::{Chain, Share, StoredFailure, StoredResult, StoredSweep, SweepText};
 use super::session::{Session, database};
 use super::{Answer, schema};
 use crate::core::{Known, Lookup, Opened, PastFailure, SweepState};
@@ -53,6 +53,10 @@ pub(super) enum Question {
     Failures {
         sweep: SweepNumber,
         answer: Answer<Vec<StoredFailure>>,
+    },
+    Shares {
+        sweep: SweepNumber,
+        answer: Answer<Vec<Share>>,
     },
     Chain {
         answer: Answer<Chain>,
@@ -111,6 +115,10 @@ impl Reader {
                 Question::Links { answer } => send(answer, self.ask(schema::links).await),
                 Question::Failures { sweep, answer } => {
                     let found = self.ask(async |client| failures(client, sweep).await);
+                    send(answer, found.await);
+                }
+                Question::Shares { sweep, answer } => {
+                    let found = self.ask(async |client| shares(client, sweep).await);
                     send(answer, found.await);
                 }
                 Question::Chain { answer } => send(answer, self.ask(schema::chain).await),
@@ -270,8 +278,8 @@ fn result(row: &Row) -> Result<StoredResult, StoreError> {
         task: task_id(row, 1)?,
         place: place(row, 2)?,
         worker: worker_id(row, 5)?,
-        host: row.get(6),
-        program_version: row.get(7),
+        host: row.get::<_, &str>(6).into(),
+        program_version: row.get::<_, &str>(7).into(),
         attempt: Attempt(row.get::<_, i64>(8) as u64),
         evidence: row.get::<_, Vec<u8>>(9).into(),
         telemetry: Telemetry {
@@ -304,6 +312,30 @@ async fn results_of(client: &Client, tasks: &[TaskId]) -> Result<Vec<StoredResul
         .await
         .map_err(failed)?;
     rows.iter().map(result).collect()
+}
+
+async fn shares(client: &Client, sweep: SweepNumber) -> Result<Vec<Share>, StoreError> {
+    let sql = "SELECT workers.id, host, program_version, count(*), \
+               sum(cpu_seconds ORDER BY result), max(peak_memory), min(recorded_at), \
+               max(recorded_at) FROM results JOIN workers USING (worker) WHERE sweep = $1 \
+               GROUP BY worker, workers.id, host, program_version ORDER BY worker";
+    let rows = client
+        .query_typed(sql, &[(&i64::from(sweep.0), Type::INT8)])
+        .await
+        .map_err(failed)?;
+    let share = |row: &Row| {
+        Ok(Share {
+            worker: worker_id(row, 0)?,
+            host: row.get(1),
+            program_version: row.get(2),
+            results: row.get::<_, i64>(3) as u64,
+            cpu_seconds: row.get(4),
+            peak_memory: row.get::<_, i64>(5) as u64,
+            first_recorded_at: row.get::<_, i64>(6) as u64,
+            last_recorded_at: row.get::<_, i64>(7) as u64,
+        })
+    };
+    rows.iter().map(share).collect()
 }
 
 async fn failures(client: &Client, sweep: SweepNumber) -> Result<Vec<StoredFailure>, StoreError> {

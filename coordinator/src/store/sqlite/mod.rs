@@ -5,6 +5,7 @@
 //! reader answers look-ups beside it. Everything goes through their queues, so
 //! a caller that loses interest leaves nothing half done.
 
+mod neighbours;
 mod reader;
 mod schema;
 mod writer;
@@ -28,7 +29,7 @@ use tokio::sync::oneshot;
 use super::error::{Owner, StoreError};
 use super::filter::Filter;
 use super::place::{Claim, io};
-use super::{Chain, Identity, Store, StoredFailure, StoredResult, StoredSweep, SweepText};
+use super::{Chain, Identity, Share, Store, StoredFailure, StoredResult, StoredSweep, SweepText};
 use crate::core::{Exception, Known, Lookup, Record, Ticket};
 use reader::Question;
 use writer::Order;
@@ -234,6 +235,13 @@ impl Store for SqliteStore {
         sweep: SweepNumber,
     ) -> impl Future<Output = Result<Vec<StoredFailure>, StoreError>> + Send + 'static {
         self.ask(move |answer| Question::Failures { sweep, answer })
+    }
+
+    fn shares(
+        &self,
+        sweep: SweepNumber,
+    ) -> impl Future<Output = Result<Vec<Share>, StoreError>> + Send + 'static {
+        self.ask(move |answer| Question::Shares { sweep, answer })
     }
 
     fn chain(&self) -> impl Future<Output = Result<Chain, StoreError>> + Send + 'static {

@@ -1,17 +1,19 @@
 //! The thread that reads.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 use common::ids::{BlobId, TaskId, WorkerId};
 use common::protocol::{Attempt, FailureKind, Place, SweepNumber};
-use common::record::Telemetry;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::error::StoreError;
 use super::super::filter::Filter;
-use super::super::{Chain, StoredFailure, StoredResult, StoredSweep, SweepText};
+use super::super::{Chain, Share, StoredFailure, StoredResult, StoredSweep, SweepText};
+use super::neighbours::Neighbours;
 use super::{Answer, database, link, read_chain};
 use crate::core::{Known, Lookup, Opened, PastFailure, SweepState};
 
@@ -46,6 +48,10 @@ pub(super) enum Question {
         sweep: SweepNumber,
         answer: Answer<Vec<StoredFailure>>,
     },
+    Shares {
+        sweep: SweepNumber,
+        answer: Answer<Vec<Share>>,
+    },
     Chain {
         answer: Answer<Chain>,
     },
@@ -58,10 +64,11 @@ pub(super) enum Question {
 pub(super) struct Reader {
     connection: Connection,
     filter: Arc<Filter>,
+    neighbours: Neighbours,
 }
 
 /// Why a question was not answered.
-enum Failed {
+pub(super) enum Failed {
     Database(rusqlite::Error),
     Store(StoreError),
 }
@@ -89,11 +96,15 @@ impl From<Failed> for StoreError {
 
 impl Reader {
     pub(super) fn new(connection: Connection, filter: Arc<Filter>) -> Self {
-        Self { connection, filter }
+        Self {
+            connection,
+            filter,
+            neighbours: Neighbours::default(),
+        }
     }
 
     /// Works until nobody can ask any more.
-    pub(super) fn run(self, questions: &Receiver<Question>) {
+    pub(super) fn run(mut self, questions: &Receiver<Question>) {
         fn send<T>(answer: Answer<T>, found: Result<T, Failed>) {
             // Who does not listen any more has lost interest.
             let _ = answer.send(found.map_err(Into::into));
@@ -111,8 +122,9 @@ impl Reader {
                 } => {
                     send(answer, self.results(after, limit));
                 }
-                Question::ResultsOf { tasks, answer } => send(answer, self.results_of(tasks)),
+                Question::ResultsOf { tasks, answer } => send(answer, self.results_of(&tasks)),
                 Question::Failures { sweep, answer } => send(answer, self.failures(sweep)),
+                Question::Shares { sweep, answer } => send(answer, self.shares(sweep)),
                 Question::Links { answer } => send(answer, self.links()),
                 Question::Chain { answer } => {
                     send(answer, read_chain(&self.connection).map_err(Into::into));
@@ -121,10 +133,15 @@ impl Reader {
         }
     }
 
-    fn lookup(&self, lookup: &Lookup) -> Result<Known, Failed> {
+    fn lookup(&mut self, lookup: &Lookup) -> Result<Known, Failed> {
+        let Self {
+            connection,
+            filter,
+            neighbours,
+        } = self;
         let mut known = Known::default();
         // One view of everything that is asked.
-        let view = self.connection.unchecked_transaction()?;
+        let view = connection.unchecked_transaction()?;
         let has = |sql| {
             view.prepare_cached(sql)?
                 .query_row([lookup.sweep.0], |row| row.get(0))
@@ -134,16 +151,12 @@ impl Reader {
         let has_checkpoints: bool = view
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM checkpoints)")?
             .query_row([], |row| row.get(0))?;
-        let mut results = view.prepare_cached("SELECT evidence FROM results WHERE task = ?1")?;
         for task in &lookup.tasks {
-            if self.filter.may_contain(task) {
-                let evidence = results
-                    .query_row([task.0], |row| row.get::<_, Vec<u8>>(0))
-                    .optional()?;
-                if let Some(evidence) = evidence {
-                    known.results.push((*task, open(task, evidence)?));
-                    continue;
-                }
+            if filter.may_contain(task)
+                && let Some(found) = neighbours.find(&view, task)?
+            {
+                known.results.push((*task, open(task, found.evidence)?));
+                continue;
             }
             if has_failures {
                 let mut statement = view.prepare_cached(
@@ -228,39 +241,55 @@ impl Reader {
         ))
     }
 
-    fn results(&self, after: u64, limit: u32) -> Result<Vec<StoredResult>, Failed> {
-        let mut statement = self.connection.prepare_cached(&format!(
-            "{RESULTS} WHERE result > ?1 ORDER BY result LIMIT ?2"
-        ))?;
-        let mut rows = statement.query(params![after as i64, limit])?;
-        let mut results = Vec::new();
-        while let Some(row) = rows.next()? {
-            results.push(result(row)?);
+    fn results(&mut self, after: u64, limit: u32) -> Result<Vec<StoredResult>, Failed> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        self.neighbours.rows(&self.connection, after, limit.into())
+    }
+
+    fn results_of(&mut self, tasks: &[TaskId]) -> Result<Vec<StoredResult>, Failed> {
+        let Self {
+            connection,
+            filter,
+            neighbours,
+        } = self;
+        let view = connection.unchecked_transaction()?;
+        let mut results = Vec::with_capacity(tasks.len());
+        for task in tasks.iter().filter(|task| filter.may_contain(task)) {
+            results.extend(neighbours.find(&view, task)?);
         }
         Ok(results)
     }
 
-    /// Identities are random and records lie in the order of recording: the index is asked in
-    /// its own order, then the table in its own, so that neighbours are read together.
-    fn results_of(&self, mut tasks: Vec<TaskId>) -> Result<Vec<StoredResult>, Failed> {
-        let view = self.connection.unchecked_transaction()?;
-        tasks.sort_unstable();
-        let mut index = view.prepare_cached("SELECT result FROM results WHERE task = ?1")?;
-        let mut numbers: Vec<i64> = Vec::with_capacity(tasks.len());
-        for task in tasks.iter().filter(|task| self.filter.may_contain(task)) {
-            let number = index.query_row([task.0], |row| row.get::<_, i64>(0));
-            numbers.extend(number.optional()?);
+    /// Gathered here: the database would sort all results to group them.
+    fn shares(&mut self, sweep: SweepNumber) -> Result<Vec<Share>, Failed> {
+        let Self {
+            connection,
+            neighbours,
+            ..
+        } = self;
+        let view = connection.unchecked_transaction()?;
+        let mut statement = view.prepare_cached(
+            "SELECT worker, cpu_seconds, peak_memory, recorded_at FROM results WHERE sweep = ?1 \
+             ORDER BY result",
+        )?;
+        let mut rows = statement.query([sweep.0])?;
+        let mut of: BTreeMap<i64, Share> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let at = row.get::<_, i64>(3)? as u64;
+            let share = match of.entry(row.get(0)?) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let worker = neighbours.worker(&view, *new.key())?;
+                    new.insert(worker.share(at))
+                }
+            };
+            share.results += 1;
+            share.cpu_seconds += row.get::<_, f64>(1)?;
+            share.peak_memory = share.peak_memory.max(row.get::<_, i64>(2)? as u64);
+            share.first_recorded_at = share.first_recorded_at.min(at);
+            share.last_recorded_at = share.last_recorded_at.max(at);
         }
-        numbers.sort_unstable();
-        let mut table = view.prepare_cached(&format!("{RESULTS} WHERE result = ?1"))?;
-        let mut results = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            let mut rows = table.query([number])?;
-            if let Some(row) = rows.next()? {
-                results.push(result(row)?);
-            }
-        }
-        Ok(results)
+        Ok(of.into_values().collect())
     }
 
     fn links(&self) -> Result<Vec<Chain>, Failed> {
@@ -302,34 +331,9 @@ impl Reader {
     }
 }
 
-/// All columns of a result; a condition or an order may follow.
-const RESULTS: &str = "SELECT result, task, sweep, position, baseline, workers.id, workers.host, \
-                       workers.program_version, attempt, evidence, seconds, cpu_seconds, \
-                       peak_memory, recorded_at FROM results JOIN workers USING (worker)";
-
-/// A row of [`RESULTS`].
-fn result(row: &Row<'_>) -> Result<StoredResult, Failed> {
-    Ok(StoredResult {
-        number: row.get::<_, i64>(0)? as u64,
-        task: task_id(row, 1)?,
-        place: place(row, 2)?,
-        worker: worker_id(row, 5)?,
-        host: row.get(6)?,
-        program_version: row.get(7)?,
-        attempt: Attempt(row.get::<_, i64>(8)? as u64),
-        evidence: row.get::<_, Vec<u8>>(9)?.into(),
-        telemetry: Telemetry {
-            seconds: row.get(10)?,
-            cpu_seconds: row.get(11)?,
-            peak_memory: row.get::<_, i64>(12)? as u64,
-        },
-        recorded_at: row.get::<_, i64>(13)? as u64,
-    })
-}
-
 /// Evidence that was stored must be readable: it was when it was recorded.
-fn open(task: &TaskId, evidence: Vec<u8>) -> Result<Opened, StoreError> {
-    Opened::open(evidence.into()).map_err(|error| StoreError::Damaged {
+fn open(task: &TaskId, evidence: Bytes) -> Result<Opened, StoreError> {
+    Opened::open(evidence).map_err(|error| StoreError::Damaged {
         what: format!("evidence of task {task}: {error}"),
     })
 }
@@ -368,7 +372,7 @@ pub(super) fn sweep(row: &Row<'_>) -> rusqlite::Result<Result<StoredSweep, Store
     }))
 }
 
-fn task_id(row: &Row<'_>, column: usize) -> Result<TaskId, Failed> {
+pub(super) fn task_id(row: &Row<'_>, column: usize) -> Result<TaskId, Failed> {
     let bytes: Vec<u8> = row.get(column)?;
     let damaged = |_| StoreError::Damaged {
         what: format!("a task of {} bytes", bytes.len()),
@@ -376,7 +380,7 @@ fn task_id(row: &Row<'_>, column: usize) -> Result<TaskId, Failed> {
     Ok(TaskId::try_from(bytes.as_slice()).map_err(damaged)?)
 }
 
-fn worker_id(row: &Row<'_>, column: usize) -> Result<WorkerId, Failed> {
+pub(super) fn worker_id(row: &Row<'_>, column: usize) -> Result<WorkerId, Failed> {
     let bytes: Vec<u8> = row.get(column)?;
     let damaged = |_| StoreError::Damaged {
         what: format!("a worker of {} bytes", bytes.len()),
@@ -393,7 +397,7 @@ fn kind(row: &Row<'_>, column: usize) -> Result<FailureKind, Failed> {
 }
 
 /// Sweep, position and baseline in three columns.
-fn place(row: &Row<'_>, first: usize) -> Result<Place, Failed> {
+pub(super) fn place(row: &Row<'_>, first: usize) -> Result<Place, Failed> {
     Ok(Place {
         sweep: SweepNumber(row.get(first)?),
         position: row.get::<_, i64>(first + 1)? as u64,

@@ -9,11 +9,15 @@
 //! | a stranger's | is limited to |
 //! |---|---|
 //! | connections, all strangers together | [`STRANGERS`] |
+//! | … from one address | [`OF_ONE_ADDRESS`] |
+//! | … that come from one address and leave without a token | [`BURST`], and [`RATE`] a second |
 //! | time from arrival to a valid token | [`PATIENCE`] |
 //! | calls with a wrong token, a connection | [`REFUSALS`] |
 //! | headers of a call | [`HEADERS`] |
 //! | streams of a connection | [`STREAMS`] |
 //! | message | nothing is read before the token was checked (see `guard`) |
+
+mod strangers;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,7 +30,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -35,10 +39,18 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use crate::tls::Tls;
+use strangers::{Place, Strangers};
 
-/// Connections that have shown no token, at a time. More wait in the system's
-/// queue.
+/// Connections that have shown no token, at a time and door. More wait in the
+/// system's queue.
 pub const STRANGERS: usize = 512;
+/// Those from one address (of IPv6: from one network of 64 bits). More are
+/// turned away, and workers try again.
+pub const OF_ONE_ADDRESS: usize = STRANGERS / 2;
+/// Connections without a valid token that may come from an address at once …
+pub const BURST: f64 = 1024.0;
+/// … and in each second after that.
+pub const RATE: f64 = 64.0;
 /// Time that a connection has for its handshake and a valid token.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Calls with a wrong token after which a connection is ended.
@@ -124,12 +136,12 @@ impl Doors {
     /// Opens both: connections for a server, until nobody takes them any more.
     pub fn open(self) -> ReceiverStream<io::Result<Connection>> {
         let (to, connections) = mpsc::channel(16);
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
         let keep = |door, listener, tls| {
             let keeper = Keeper {
                 door,
                 tls,
-                strangers: Arc::clone(&strangers),
+                // Each door has its own: strangers of the network keep no local worker out.
+                strangers: Strangers::new(STRANGERS),
                 to: to.clone(),
             };
             tokio::spawn(keeper.keep(listener));
@@ -158,14 +170,14 @@ pub fn server() -> Server {
 struct Keeper {
     door: Door,
     tls: Option<Arc<Tls>>,
-    strangers: Arc<Semaphore>,
+    strangers: Arc<Strangers>,
     to: mpsc::Sender<io::Result<Connection>>,
 }
 
 impl Keeper {
     async fn keep(self, listener: TcpListener) {
         loop {
-            let Ok(permit) = Arc::clone(&self.strangers).acquire_owned().await else {
+            let Some(permit) = self.strangers.next().await else {
                 return;
             };
             let taken = tokio::select! {
@@ -174,8 +186,11 @@ impl Keeper {
             };
             match taken {
                 Ok((stream, peer)) => {
-                    let arrival = Arc::new(Arrival::new(self.door, peer, permit));
-                    tokio::spawn(self.clone().admit(stream, arrival));
+                    // Dropping the stream hangs up.
+                    if let Some(place) = self.strangers.admit(permit, peer.ip(), Instant::now()) {
+                        let arrival = Arc::new(Arrival::new(self.door, peer, place));
+                        tokio::spawn(self.clone().admit(stream, arrival));
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
@@ -311,17 +326,17 @@ pub struct Arrival {
     trusted: AtomicBool,
     refusals: AtomicU32,
     /// A stranger's place, free again when it is none any more.
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    place: Mutex<Option<Place>>,
 }
 
 impl Arrival {
-    fn new(door: Door, peer: SocketAddr, permit: OwnedSemaphorePermit) -> Self {
+    fn new(door: Door, peer: SocketAddr, place: Place) -> Self {
         Self {
             door,
             peer,
             trusted: AtomicBool::new(false),
             refusals: AtomicU32::new(0),
-            place: Mutex::new(Some(permit)),
+            place: Mutex::new(Some(place)),
         }
     }
 
@@ -329,7 +344,9 @@ impl Arrival {
     pub(crate) fn trust(&self) {
         if !self.trusted.swap(true, Ordering::Relaxed) {
             let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-            *place = None;
+            if let Some(place) = place.take() {
+                place.give_up_for_trust();
+            }
         }
     }
 
