@@ -372,7 +372,7 @@ fn every_result_is_found_in_any_order(place: &impl Place) {
         assert_eq!(found.iter().map(|r| r.task).collect::<Vec<_>>(), expected);
         // More is recorded meanwhile.
         ticket += 1;
-        persist(&store, ticket, vec![record(RESULTS + ticket as u16)]);
+        persist(&store, ticket, vec![record(4 * RESULTS + ticket as u16)]);
     };
     // As recorded, backwards, far apart, and some that have none.
     let all = 0..RESULTS;
