@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use common::grid::CellIndex;
 use common::ids::{BaselineId, CellId, TaskId};
 use common::protocol::SweepNumber;
+use common::summary::CellSummary;
 use tokio::sync::OnceCell;
 
 use super::reply::Refusal;
@@ -16,6 +17,8 @@ use crate::workload::{PlannedWork, Workload};
 
 /// Tasks of a grid that is walked: 8 bytes each are kept.
 const TASKS: u64 = 20_000_000;
+/// Cells that are shown before any of their tasks is met.
+const CELLS: usize = 20_000;
 /// Sweeps whose plans are kept.
 const SWEEPS: usize = 8;
 
@@ -40,6 +43,8 @@ pub(super) struct PlannedTask {
 #[derive(Debug)]
 pub(super) struct Plan {
     cells: HashMap<CellId, PlannedCell>,
+    /// All of them as they are before any run, in the order of the grid; none if they are too many.
+    empty: Vec<(CellId, CellSummary)>,
     workload: Mutex<GridSweep>,
 }
 
@@ -81,10 +86,35 @@ impl Plan {
                 cell.positions.push(task.position);
             }
         }
+        let empty = if cells.len() <= CELLS {
+            let (summary, ids) = workload.so_far(0).summary();
+            ids.into_iter().zip(summary.cells).collect()
+        } else {
+            Vec::new()
+        };
         Self {
             cells,
+            empty,
             workload: Mutex::new(workload),
         }
+    }
+
+    /// Puts the cells of which no task was met yet among those of a summary: all in the order of
+    /// the grid.
+    pub(super) fn complete(
+        &self,
+        cells: Vec<CellSummary>,
+        ids: Vec<CellId>,
+    ) -> (Vec<CellSummary>, Vec<CellId>) {
+        if cells.len() >= self.empty.len() {
+            return (cells, ids);
+        }
+        let mut met: HashMap<CellId, CellSummary> = ids.into_iter().zip(cells).collect();
+        let all = self.empty.iter().map(|(id, empty)| {
+            let own = met.remove(id).unwrap_or_else(|| empty.clone());
+            (own, *id)
+        });
+        all.unzip()
     }
 
     pub(super) fn cell(&self, id: &CellId) -> Option<&PlannedCell> {

@@ -3,7 +3,7 @@
 // Whoever opens it shows a token once and gets a session, which lives in this origin's storage: a
 // cookie would be sent to every port of the host, and other ports may be other people's.
 
-import { bar, between, bytes, clip, count, curves, h, histogram, percent, rate, real, replace, seconds, signed, table, words } from "/draw.js";
+import { bar, bytes, clip, count, curves, h, histogram, percent, rate, real, replace, seconds, signed, table, words } from "/draw.js";
 
 const main = document.getElementById("main");
 const $ = (id) => document.getElementById(id);
@@ -226,7 +226,7 @@ function ask(heading, text, yes) {
   return new Promise((answer) => $("ask").addEventListener("close", () => answer($("ask").returnValue === "yes"), { once: true }));
 }
 
-const left = (range) => (range ? between(range) : "–");
+const left = (time) => time?.text ?? "–";
 
 const done = (m) => m.recorded + m.failed;
 const at = (ms) => new Date(ms).toLocaleString();
@@ -248,7 +248,7 @@ async function home() {
       const m = s.moment;
       return [a(`/sweeps/${s.number}`, s.name || `sweep ${s.number}`), badge(s.state),
         m ? bar([["done", m.recorded], ["failed", m.failed]], Math.max(m.planned, 1)) : "–",
-        m ? `${count(done(m))} / ${count(m.planned)}` : "–", s.active ? rate(s.rate) : "–", s.active ? left(s.left) : "–",
+        m ? `${count(done(m))} / ${count(m.planned)}` : "–", s.active ? rate(s.rate) : "–", s.active ? h("span", { title: s.left?.range ? `${s.left.range} (95 %)` : null }, left(s.left)) : "–",
         m ? count(m.certified) : "–", m ? h("span", { class: m.violations ? "bad" : null }, count(m.violations)) : "–",
         m ? signed(m.worst_excess) : "–", m ? h("span", { class: m.failed ? "bad" : null }, count(m.failed)) : "–"];
     });
@@ -284,13 +284,13 @@ function square(number, heat, s, measure, filter) {
   const where = [heat.y.name && `${heat.y.name} ${heat.y.values[s.y]}`, heat.x.name && `${heat.x.name} ${heat.x.values[s.x]}`].filter(Boolean).join(", ");
   const finished = s.runs + s.failed;
   const texts = {
-    excess: [s.excess_step ?? "none", s.excess_step ? signed(s.worst_excess) : "none"],
-    share: [s.runs ? s.share_step : "none", s.runs ? `${count(s.certified)} / ${count(s.runs)}` : "none"],
+    excess: [s.excess_step ?? "none", s.excess_step ? signed(s.worst_excess) : s.runs ? "none" : "–"],
+    share: [s.runs ? s.share_step : "none", s.runs ? `${count(s.certified)} / ${count(s.runs)}` : "–"],
     progress: [s.planned ? shareStep(finished, s.planned) : "none", s.planned ? percent(finished, s.planned) : count(finished)],
   };
   const [step, text] = texts[measure];
   const kind = [step, s.above && measure === "excess" ? "above" : ""].join(" ").trim();
-  const label = `${where}: ${MEASURES[measure].toLowerCase()} ${text}${s.cells > 1 ? `, of ${s.cells} cells` : ""}`;
+  const label = `${where}: ${MEASURES[measure].toLowerCase()} ${text === "–" ? "of no run yet" : text}${s.cells > 1 ? `, of ${s.cells} cells` : ""}`;
   const path = s.cell ? `/sweeps/${number}/cells/${s.cell.slice(0, 16)}` : null;
   if (path) return h("a", { class: kind, href: path, "data-link": true, "data-key": `square ${s.x} ${s.y}`, "aria-label": label, title: label }, text);
   return h("button", { type: "button", class: kind, "data-key": `square ${s.x} ${s.y}`, "aria-label": `${label}; lists them`, title: label, onclick: () => filter(s) }, text);
@@ -446,8 +446,8 @@ async function sweep(number) {
       bar([["done", m.recorded], ["failed", m.failed]], Math.max(m.planned, 1), true),
       tiles([
         ["Done", percent(done(m), m.planned), `${count(done(m))} of ${count(m.planned)} tasks`],
-        own?.active && ["Rate", rate(own.rate), "over the last minute"],
-        own?.active && ["Time left", left(own.left), status === "paused" ? "paused" : "at that rate", "small"],
+        own?.active && ["Rate", rate(own.rate), "over the last half minute"],
+        own?.active && ["Time left", left(own.left), status === "paused" ? "paused" : own.left?.range ? `${own.left.range} (95 %)` : "", "small"],
         own?.active && ["In workers' hands", count(m.leased), `${count(now.workers.attached)} workers`],
         ["Certified", count(m.certified), `${percent(m.certified, m.recorded)} of recorded`],
         ["Above the baseline", h("span", { class: m.violations ? "bad" : null }, count(m.violations)), "certified, all cells"],
