@@ -228,7 +228,8 @@ const LEAST_USE: f64 = 0.02;
 /// What rate and time left of a sweep are computed from.
 #[derive(Debug, Default)]
 struct Clock {
-    /// When how many were done: the last [`RECENT`], a second apart.
+    /// When how many were computed: the last [`RECENT`], a second apart. What an earlier life of
+    /// the program has recorded is no speed.
     recent: VecDeque<(Instant, u64)>,
     newest: Option<(Instant, u64)>,
     /// Seconds that slots were there, and the seconds computed when that began.
@@ -243,10 +244,10 @@ impl Clock {
             let passed = now.saturating_duration_since(before);
             self.slot_seconds += moment.slots as f64 * passed.as_secs_f64();
         }
-        self.newest = Some((now, moment.done()));
+        self.newest = Some((now, moment.computed));
         let second = Duration::from_secs(1);
         if (self.recent.back()).is_none_or(|(at, _)| now.saturating_duration_since(*at) >= second) {
-            self.recent.push_back((now, moment.done()));
+            self.recent.push_back((now, moment.computed));
         }
         // One older than that stays, for a rate over all of it.
         while (self.recent.get(1))
@@ -256,7 +257,7 @@ impl Clock {
         }
     }
 
-    /// Tasks done a second, lately.
+    /// Tasks computed a second, lately.
     fn rate(&self) -> Option<f64> {
         let ((from, before), (to, now)) = (*self.recent.front()?, self.newest?);
         let seconds = to.saturating_duration_since(from).as_secs_f64();

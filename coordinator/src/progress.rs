@@ -3,6 +3,7 @@
 //! A display is a function of [`Moment`]s: it asks nobody anything, and what it costs depends on
 //! no number of tasks. See [`crate::pace`] for rate and time left.
 
+mod screen;
 mod text;
 
 use std::io::{self, IsTerminal, Write};
@@ -18,6 +19,7 @@ use serde::Serialize;
 use crate::core::Core;
 use crate::pace::Estimate;
 use crate::sweep::GridSweep;
+use screen::Screen;
 use text::{Paint, View};
 pub use text::{count, duration, range, time_left};
 
@@ -164,7 +166,9 @@ impl Progress {
             other => other,
         };
         let bar = (display == Display::Bar).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+            let screen = Box::new(Screen::default());
+            let target = ProgressDrawTarget::term_like_with_hz(screen, 8);
+            let bar = ProgressBar::with_draw_target(None, target);
             let style = ProgressStyle::with_template("{msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
@@ -281,11 +285,18 @@ fn is_drawable() -> bool {
     io::stderr().is_terminal() && !dumb
 }
 
-/// Columns of the terminal.
-fn columns() -> usize {
+/// Columns and lines of the terminal.
+fn size() -> (u16, u16) {
     let size = rustix::termios::tcgetwinsize(io::stderr());
-    size.map_or(80, |size| usize::from(size.ws_col))
-        .clamp(40, 160)
+    let known = size.map(|size| (size.ws_col, size.ws_row)).ok();
+    known
+        .filter(|(columns, lines)| *columns > 0 && *lines > 0)
+        .unwrap_or((80, 24))
+}
+
+/// Columns that are used of them.
+fn columns() -> usize {
+    usize::from(size().0).clamp(40, 160)
 }
 
 /// The bar on the terminal, which the log has to go around.

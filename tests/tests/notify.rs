@@ -27,7 +27,7 @@ struct Hook {
 
 impl Hook {
     fn http() -> Self {
-        Self::listen(|stream, heard| read_post(stream, heard))
+        Self::listen(read_post)
     }
 
     fn https(certificates: &Path) -> Self {
