@@ -15,7 +15,7 @@ mod rpc {
     use prost::Message;
 
     pub(crate) fn compile() -> Result<(), Box<dyn Error>> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+        let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../proto");
         println!("cargo::rerun-if-changed={}", root.display());
         let files = ["sweep", "result", "slot", "admin"]
             .map(|name| root.join(format!("sweep/v1/{name}.proto")));

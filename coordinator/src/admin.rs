@@ -23,6 +23,8 @@ use crate::core::{Control, Core, SweepState};
 use crate::explain;
 use crate::export::whole::{self, Format};
 use crate::guard::AdminGuard;
+use crate::outcomes;
+use crate::pace::Estimate;
 use crate::store::{Store, StoreError};
 use crate::submission::Submission;
 use crate::sweeps::{Seen, Sweeps};
@@ -113,11 +115,17 @@ pub(crate) fn status(seen: &Seen) -> wire::SweepStatus {
         verdicts: Some(verdicts(&moment.verdicts)),
         computed: moment.computed,
         computed_seconds: moment.computed_seconds,
-        work_left: moment.work_left.map(|left| wire::WorkLeft {
-            seconds: left.seconds,
-            low95: left.interval.map(|(low, _)| low),
-            high95: left.interval.map(|(_, high)| high),
-        }),
+        work_left: moment.work_left.map(estimate),
+        rate: moment.rate,
+        time_left: moment.left.map(estimate),
+    }
+}
+
+fn estimate(left: Estimate) -> wire::WorkLeft {
+    wire::WorkLeft {
+        seconds: left.seconds,
+        low95: left.interval.map(|(low, _)| low),
+        high95: left.interval.map(|(_, high)| high),
     }
 }
 
@@ -133,16 +141,33 @@ fn verdicts(counts: &VerdictCounts) -> wire::Verdicts {
     }
 }
 
+fn outcomes_chunk(batch: outcomes::Batch) -> wire::OutcomesChunk {
+    let run = |run: outcomes::Outcome| wire::RunOutcome {
+        cell: run.cell,
+        seed: run.seed,
+        start: run.start,
+        value: run.value,
+        certified: run.certified,
+        baseline: run.baseline,
+    };
+    wire::OutcomesChunk {
+        cells: batch.cells,
+        runs: batch.runs.into_iter().map(run).collect(),
+    }
+}
+
 /// Pieces of a file that wait for a client.
 const PIECES: usize = 4;
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<wire::ExportChunk, Status>> + Send>>;
+type Outcomes = Pin<Box<dyn Stream<Item = Result<wire::OutcomesChunk, Status>> + Send>>;
 type Statuses = Pin<Box<dyn Stream<Item = Result<wire::SweepStatus, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl<S: Store> Admin for Service<S> {
     type WatchStream = Statuses;
     type ExportStream = Chunks;
+    type OutcomesStream = Outcomes;
 
     async fn upload(
         &self,
@@ -294,6 +319,32 @@ impl<S: Store> Admin for Service<S> {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
+    }
+
+    async fn outcomes(
+        &self,
+        request: Request<wire::SweepRequest>,
+    ) -> Result<Response<Outcomes>, Status> {
+        let number = request.into_inner().sweep;
+        let sweeps = Arc::clone(self.0.sweeps()?);
+        let kept = sweeps.kept(SweepNumber(number)).await;
+        let kept = kept.map_err(Status::unavailable)?;
+        let kept = kept.ok_or_else(|| unknown(number))?;
+        let store = Arc::clone(sweeps.store());
+        let opened = outcomes::Outcomes::of(store.as_ref(), kept).await;
+        let mut runs = opened.map_err(|(_, m)| Status::unavailable(m))?;
+        let (to, chunks) = mpsc::channel(PIECES);
+        tokio::spawn(async move {
+            while let Some(next) = runs.next(store.as_ref()).await.transpose() {
+                let failed = next.is_err();
+                let next = next.map(outcomes_chunk);
+                let next = next.map_err(|(_, message)| Status::unavailable(message));
+                if to.send(next).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(chunks))))
     }
 
     async fn verify(

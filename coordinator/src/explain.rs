@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use common::canon::describe;
 use common::ids::{BaselineId, TaskId};
-use common::record::Evidence;
-use common::summary::settle;
+use common::record::{Evidence, RunEvidence};
+use common::summary::{Number, settle};
 use serde_json::{Map, Value, json};
 
 use crate::at_rest::Kept;
@@ -232,7 +232,17 @@ fn result_of(own: Option<&Evidence>, baseline: Option<&Evidence>) -> Value {
         "gradient_norm": run.gradient_norm,
         "min_eigenvalue": run.min_eigenvalue,
         "evaluations": run.evaluations,
+        "curve": curve(run),
     })
+}
+
+/// Work so far in evaluations, objective, ‖∇‖∞: the points that are kept of a run.
+pub fn curve(run: &RunEvidence) -> Vec<(u64, Number, Number)> {
+    let point = |p: &common::record::CurvePoint| {
+        let real = |x: f32| Number(f64::from(x));
+        (p.evaluations, real(p.objective), real(p.gradient_norm))
+    };
+    run.curve.iter().map(point).collect()
 }
 
 fn failure(failure: &StoredFailure) -> Value {

@@ -21,6 +21,7 @@ pub mod leadership;
 pub mod local;
 pub mod minima;
 pub mod notify;
+pub mod outcomes;
 pub mod pace;
 pub mod pilot;
 pub mod progress;

@@ -5,6 +5,7 @@
 //! and changes nothing else. Nothing but the URL that was given is called, and
 //! redirections are not followed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use common::pem::provider;
 use common::protocol::SweepNumber;
-use common::summary::Summary;
+use common::summary::{CellVerdict, Summary};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -23,6 +24,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 use crate::core::{Core, SweepState};
@@ -87,38 +89,66 @@ impl FromStr for NotifyUrl {
     }
 }
 
-/// Tells that a sweep is over.
-pub async fn sweep_over(url: &NotifyUrl, stored: &StoredSweep, state: SweepState, of: &Summary) {
-    let body = json!({
-        "event": "sweep_over",
-        "sweep": about(stored, state),
-        "host": host_name(),
-        "progress": numbers(&Moment::of_summary(of)),
-        "overall": of.overall,
-        "totals": of.totals,
-    });
-    tell(url, &body).await;
+/// Tells of violations and ends.
+#[derive(Debug)]
+pub struct Notices {
+    url: NotifyUrl,
+    /// Sweeps whose first violation was told. Held while a notice is on its way, so that the end
+    /// of a sweep is told after its violation.
+    told: Mutex<BTreeSet<SweepNumber>>,
 }
 
-/// Tells of the first violation inside the theorem of each sweep, until it is
-/// dropped.
-pub async fn violations(url: NotifyUrl, handle: Handle) {
-    let mut told = std::collections::BTreeSet::new();
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let Some(found) = handle.look(violated).await else {
-            return;
-        };
-        for (number, name, moment) in found {
-            if told.insert(number) {
-                let body = json!({
-                    "event": "first_violation",
-                    "sweep": {"number": number.0, "name": name},
-                    "host": host_name(),
-                    "progress": numbers(&moment),
-                });
-                tell(&url, &body).await;
+impl Notices {
+    /// Nothing is told so far.
+    pub fn new(url: NotifyUrl) -> Arc<Self> {
+        Arc::new(Self {
+            url,
+            told: Mutex::default(),
+        })
+    }
+
+    /// Tells that a sweep is over; before that of a violation, if there was no time yet.
+    pub async fn sweep_over(&self, stored: &StoredSweep, state: SweepState, of: &Summary) {
+        let moment = Moment::of_summary(of);
+        if of.overall.verdict == CellVerdict::Violated {
+            let name = &stored.text.name;
+            self.first_violation(stored.number, name, &moment).await;
+        }
+        let body = json!({
+            "event": "sweep_over",
+            "sweep": about(stored, state),
+            "host": host_name(),
+            "progress": numbers(&moment),
+            "overall": of.overall,
+            "totals": of.totals,
+        });
+        tell(&self.url, &body).await;
+    }
+
+    /// Tells of the first violation inside the theorem of each sweep, until it
+    /// is dropped.
+    pub async fn watch(self: Arc<Self>, handle: Handle) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let Some(found) = handle.look(violated).await else {
+                return;
+            };
+            for (number, name, moment) in found {
+                self.first_violation(number, &name, &moment).await;
             }
+        }
+    }
+
+    async fn first_violation(&self, sweep: SweepNumber, name: &str, moment: &Moment) {
+        let mut told = self.told.lock().await;
+        if told.insert(sweep) {
+            let body = json!({
+                "event": "first_violation",
+                "sweep": {"number": sweep.0, "name": name},
+                "host": host_name(),
+                "progress": numbers(moment),
+            });
+            tell(&self.url, &body).await;
         }
     }
 }
@@ -180,10 +210,19 @@ async fn post(url: &NotifyUrl, body: String) -> Result<(), String> {
     send(stream.map_err(|e| e.to_string())?, url, body).await
 }
 
-/// TLS with the authorities that the machine trusts.
+/// TLS with the authorities that the machine trusts, or those that SSL_CERT_FILE or SSL_CERT_DIR
+/// name instead.
 fn client() -> Result<ClientConfig, String> {
+    let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = found.errors.iter().map(|e| format!(": {e}"));
+        return Err(format!(
+            "no authority is known that could vouch for it{}; SSL_CERT_FILE names a file with some",
+            why.collect::<String>()
+        ));
+    }
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?;

@@ -68,15 +68,16 @@ pub struct Price {
 impl Measured {
     /// The price of so many runs and baselines; `None` if no run was measured.
     pub fn price(&self, runs: u64, baselines: u64) -> Option<Price> {
-        let solving = self.baselines.estimate(baselines);
+        let solving = self.baselines.estimate(baselines, std::iter::empty());
         let solving = solving.map_or(0.0, |estimate| estimate.seconds);
         let plus = |estimate: Estimate| Estimate {
             seconds: estimate.seconds + solving,
             interval: (estimate.interval).map(|(low, high)| (low + solving, high + solving)),
+            longest: 0.0,
         };
         Some(Price {
-            cpu: plus(self.cpu.estimate(runs)?),
-            slots: plus(self.runs.estimate(runs)?),
+            cpu: plus(self.cpu.estimate(runs, std::iter::empty())?),
+            slots: plus(self.runs.estimate(runs, std::iter::empty())?),
         })
     }
 
@@ -88,6 +89,7 @@ impl Measured {
         Estimate {
             seconds: share.seconds.max(longest),
             interval: (share.interval).map(|(low, high)| (low.max(longest), high + longest)),
+            longest,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What is shown while a sweep runs.
 //!
 //! A display is a function of [`Moment`]s: it asks nobody anything, and what it costs depends on
-//! no number of tasks. See [`crate::pace`] for the time that is left.
+//! no number of tasks. See [`crate::pace`] for rate and time left.
 
+mod screen;
 mod text;
 
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,8 +19,9 @@ use serde::Serialize;
 use crate::core::Core;
 use crate::pace::Estimate;
 use crate::sweep::GridSweep;
+use screen::Screen;
 use text::{Paint, View};
-pub use text::{count, duration};
+pub use text::{count, duration, range, time_left};
 
 /// How progress is shown, on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -67,6 +68,10 @@ pub struct Moment {
     pub computed_seconds: f64,
     /// Seconds of computing that the other runs will take.
     pub work_left: Option<Estimate>,
+    /// Tasks done a second, lately; see [`crate::pace::Paces`].
+    pub rate: Option<f64>,
+    /// Seconds to the end.
+    pub left: Option<Estimate>,
 }
 
 impl Moment {
@@ -90,6 +95,8 @@ impl Moment {
             computed: own.computed,
             computed_seconds: own.computed_seconds,
             work_left: own.work_left,
+            rate: None,
+            left: None,
         })
     }
 
@@ -137,8 +144,6 @@ struct Line<'a> {
 
 /// What the lines of `--progress json` follow.
 const SCHEMA: &str = "progress/1";
-/// Time that a rate looks back.
-const RECENT: Duration = Duration::from_secs(30);
 /// Time between two plain lines at first, and at most.
 const LINES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
@@ -147,7 +152,7 @@ const LINES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 pub struct Progress {
     display: Display,
     bar: Option<ProgressBar>,
-    clock: Clock,
+    began: Instant,
     last_line: Option<Instant>,
     last: Moment,
 }
@@ -161,7 +166,9 @@ impl Progress {
             other => other,
         };
         let bar = (display == Display::Bar).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+            let screen = Box::new(Screen::default());
+            let target = ProgressDrawTarget::term_like_with_hz(screen, 8);
+            let bar = ProgressBar::with_draw_target(None, target);
             let style = ProgressStyle::with_template("{msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
@@ -169,7 +176,7 @@ impl Progress {
         Self {
             display,
             bar,
-            clock: Clock::new(Instant::now()),
+            began: Instant::now(),
             last_line: None,
             last: Moment::default(),
         }
@@ -178,14 +185,11 @@ impl Progress {
     /// Shows a moment.
     pub fn show(&mut self, moment: &Moment) {
         let now = Instant::now();
-        self.clock.saw(now, moment);
         let changed = self.last != *moment;
         self.last = moment.clone();
         let view = View {
             moment,
-            elapsed: now - self.clock.began,
-            rate: self.clock.rate(),
-            left: self.clock.left(moment),
+            elapsed: now - self.began,
         };
         match self.display {
             Display::Bar => {
@@ -210,7 +214,7 @@ impl Progress {
                 }
             }
             Display::Json if changed => {
-                let left = view.left.filter(|left| left.seconds.is_finite());
+                let left = moment.left.filter(|left| left.seconds.is_finite());
                 let interval = left.and_then(|left| left.interval);
                 let object = Line {
                     schema: SCHEMA,
@@ -225,7 +229,7 @@ impl Progress {
                     violations: moment.violations,
                     verdicts: &moment.verdicts,
                     worst_excess: moment.worst_excess,
-                    tasks_per_second: view.rate,
+                    tasks_per_second: moment.rate,
                     seconds_left: left.map(|left| left.seconds),
                     seconds_left_low95: interval.map(|(low, _)| low),
                     seconds_left_high95: interval.map(|(_, high)| high),
@@ -259,78 +263,6 @@ impl Progress {
     }
 }
 
-/// What rate and time left are computed from.
-#[derive(Debug)]
-struct Clock {
-    began: Instant,
-    /// When how many were recorded: the last [`RECENT`], a second apart.
-    recent: VecDeque<(Instant, u64)>,
-    newest: Option<(Instant, u64)>,
-    /// Seconds that slots were there, and the seconds computed when that began.
-    slot_seconds: f64,
-    computed_before: Option<f64>,
-}
-
-/// Share of the slots' time that is spent computing, not below this.
-const LEAST_USE: f64 = 0.02;
-
-impl Clock {
-    fn new(began: Instant) -> Self {
-        Self {
-            began,
-            recent: VecDeque::new(),
-            newest: None,
-            slot_seconds: 0.0,
-            computed_before: None,
-        }
-    }
-
-    fn saw(&mut self, now: Instant, moment: &Moment) {
-        self.computed_before.get_or_insert(moment.computed_seconds);
-        if let Some((before, _)) = self.newest {
-            self.slot_seconds += moment.slots as f64 * (now - before).as_secs_f64();
-        }
-        self.newest = Some((now, moment.recorded));
-        let second = Duration::from_secs(1);
-        if (self.recent.back()).is_none_or(|(at, _)| now - *at >= second) {
-            self.recent.push_back((now, moment.recorded));
-        }
-        // One older than that stays, for a rate over all of it.
-        while (self.recent.get(1)).is_some_and(|(at, _)| now - *at > RECENT) {
-            self.recent.pop_front();
-        }
-    }
-
-    /// Tasks recorded a second, lately.
-    fn rate(&self) -> Option<f64> {
-        let ((from, before), (to, now)) = (*self.recent.front()?, self.newest?);
-        let seconds = (to - from).as_secs_f64();
-        (seconds > 0.0).then(|| now.saturating_sub(before) as f64 / seconds)
-    }
-
-    /// Wall-clock time to the end.
-    fn left(&self, moment: &Moment) -> Option<Estimate> {
-        let left = moment.planned.saturating_sub(moment.done());
-        let at_a_time = moment.slots.min(left);
-        let work = moment.work_left?;
-        (at_a_time > 0).then(|| work.times(1.0 / (at_a_time as f64 * self.utilisation(moment))))
-    }
-
-    /// Share of the slots' time that was spent computing; tasks that have begun are half done.
-    fn utilisation(&self, moment: &Moment) -> f64 {
-        let mean = moment.computed_seconds / moment.computed.max(1) as f64;
-        let before = self.computed_before.unwrap_or(0.0);
-        let begun = moment.leased.min(moment.slots) as f64 * mean / 2.0;
-        let busy = (moment.computed_seconds - before + begun) / self.slot_seconds;
-        // Little of it says nothing: the first tasks have hardly begun.
-        if busy.is_finite() && self.slot_seconds > 20.0 * mean * moment.slots.max(1) as f64 {
-            busy.clamp(LEAST_USE, 1.0)
-        } else {
-            1.0
-        }
-    }
-}
-
 /// Says what must not be overheard, however progress is shown.
 pub fn warn(display: Display, text: &str) {
     match display {
@@ -353,11 +285,18 @@ fn is_drawable() -> bool {
     io::stderr().is_terminal() && !dumb
 }
 
-/// Columns of the terminal.
-fn columns() -> usize {
+/// Columns and lines of the terminal.
+fn size() -> (u16, u16) {
     let size = rustix::termios::tcgetwinsize(io::stderr());
-    size.map_or(80, |size| usize::from(size.ws_col))
-        .clamp(40, 160)
+    let known = size.map(|size| (size.ws_col, size.ws_row)).ok();
+    known
+        .filter(|(columns, lines)| *columns > 0 && *lines > 0)
+        .unwrap_or((80, 24))
+}
+
+/// Columns that are used of them.
+fn columns() -> usize {
+    usize::from(size().0).clamp(40, 160)
 }
 
 /// The bar on the terminal, which the log has to go around.
@@ -383,66 +322,5 @@ impl Write for LogWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(began: Instant, seconds: u64) -> Instant {
-        began + Duration::from_secs(seconds)
-    }
-
-    fn moment(recorded: u64, computed_seconds: f64) -> Moment {
-        Moment {
-            planned: 1_000,
-            recorded,
-            leased: 2,
-            workers: 2,
-            slots: 2,
-            computed: recorded,
-            computed_seconds,
-            work_left: Some(Estimate {
-                seconds: 200.0,
-                interval: Some((150.0, 260.0)),
-            }),
-            ..Moment::default()
-        }
-    }
-
-    #[test]
-    fn the_rate_is_that_of_the_last_half_minute() {
-        let began = Instant::now();
-        let mut clock = Clock::new(began);
-        assert_eq!(clock.rate(), None);
-        for second in 0..200 {
-            // Slow at first, then ten a second.
-            let recorded = if second < 100 {
-                second
-            } else {
-                100 + (second - 100) * 10
-            };
-            clock.saw(at(began, second), &moment(recorded, 0.0));
-        }
-        assert!((clock.rate().unwrap() - 10.0).abs() < 1e-9);
-        assert!(clock.recent.len() < 40, "{}", clock.recent.len());
-    }
-
-    #[test]
-    fn the_time_left_is_work_over_slots_that_really_compute() {
-        let began = Instant::now();
-        let mut clock = Clock::new(began);
-        // Results of an earlier life say nothing of this one's use of its slots.
-        clock.saw(began, &moment(0, 5.0));
-        let seen = moment(400, 55.0);
-        clock.saw(at(began, 50), &seen);
-        // 50 of 100 slot-seconds: half of the slots' time is lost between tasks.
-        let left = clock.left(&seen).unwrap();
-        assert!((left.seconds - 200.0).abs() < 1.0, "{left:?}");
-        let (low, high) = left.interval.unwrap();
-        assert!((low - 150.0).abs() < 1.0 && (high - 260.0).abs() < 1.0);
-        let nobody = Moment { slots: 0, ..seen };
-        assert_eq!(clock.left(&nobody), None);
     }
 }

@@ -19,7 +19,7 @@ use crate::ground::Ground;
 use crate::http::View;
 use crate::launch;
 use crate::local;
-use crate::notify;
+use crate::notify::Notices;
 use crate::progress::{Moment, Progress};
 use crate::store::{Address, AnyStore, Store, StoreError, StoredSweep};
 use crate::submission;
@@ -103,13 +103,14 @@ impl Sweep {
         ground.stage.lead(handle.clone(), Arc::clone(&store));
         let address = settings.store.clone();
         let (shown, keep) = (Arc::clone(&store), settings.minima);
+        // What is over is told of below.
+        let sweeps = Sweeps::new(handle.clone(), shown, address, keep, None);
         ground.window.open(View {
-            // What is over is told of below.
-            sweeps: Sweeps::new(handle.clone(), shown, address, keep, None),
+            sweeps: Arc::clone(&sweeps),
             only: Some(stored.number),
         });
-        let violations = (settings.notify.clone())
-            .map(|url| tokio::spawn(notify::violations(url, handle.clone())));
+        let told = settings.notify.clone().map(Notices::new);
+        let violations = (told.clone()).map(|told| tokio::spawn(told.watch(handle.clone())));
         let progress = Progress::new(settings.progress);
         let (say, said) = mpsc::unbounded_channel();
         let (ended, end) = oneshot::channel();
@@ -128,6 +129,7 @@ impl Sweep {
         drop(say);
         let mut watch = Watch {
             handle: handle.clone(),
+            sweeps,
             stored: &stored,
             progress,
             notices: inbox,
@@ -143,7 +145,16 @@ impl Sweep {
                 dismiss(&handle).await;
                 helpers.stop().await;
                 watch.progress.finish();
-                conclude(&settings, store.as_ref(), stored.clone(), ended, began).await
+                let told = told.as_deref();
+                conclude(
+                    &settings,
+                    store.as_ref(),
+                    stored.clone(),
+                    ended,
+                    began,
+                    told,
+                )
+                .await
             }
             Outcome::Interrupted => {
                 let clean = watch.hand_back().await;
@@ -236,6 +247,7 @@ enum Outcome {
 /// Shows a sweep until something ends it.
 struct Watch<'a> {
     handle: Handle,
+    sweeps: Arc<Sweeps<AnyStore>>,
     stored: &'a StoredSweep,
     progress: Progress,
     notices: mpsc::UnboundedReceiver<Notice>,
@@ -286,7 +298,10 @@ impl Watch<'_> {
 
     async fn look(&mut self) {
         let number = self.stored.number;
-        if let Some(Some(moment)) = self.handle.look(move |core| Moment::of(core, number)).await {
+        let moment = self.handle.look(move |core| Moment::of(core, number));
+        if let Some(Some(mut moment)) = moment.await {
+            self.sweeps.paces().saw(Instant::now(), number, &moment);
+            self.sweeps.paces().tell(number, &mut moment);
             self.progress.show(&moment);
         }
     }
@@ -443,6 +458,7 @@ async fn conclude(
     mut stored: StoredSweep,
     ended: Ended,
     began: Instant,
+    told: Option<&Notices>,
 ) -> u8 {
     let Ok(mut workload) = ended.workload.into_any().downcast::<GridSweep>() else {
         return fail(code::INTERNAL, "the sweep came back as something else");
@@ -475,8 +491,8 @@ async fn conclude(
         return fail(code::INTERNAL, &error.to_string());
     }
     print(&format!("Results: {}\n", folder.display()));
-    if let Some(url) = &settings.notify {
-        notify::sweep_over(url, &stored, ended.state, &summary).await;
+    if let Some(told) = told {
+        told.sweep_over(&stored, ended.state, &summary).await;
     }
     exit_code(&summary, settings.fail_on)
 }

@@ -10,7 +10,7 @@ use crate::core::{Control, Core, Notice};
 use crate::driver::{self, Handle};
 use crate::ground::Ground;
 use crate::http::View;
-use crate::notify;
+use crate::notify::Notices;
 use crate::progress::Progress;
 use crate::run::{Failure, config, interrupted, store_failure};
 use crate::store::Store;
@@ -33,15 +33,15 @@ async fn carry_on(settings: Settings) -> Result<u8, Failure> {
     let store = Arc::clone(&ground.store);
     let (notices, inbox) = mpsc::unbounded_channel();
     let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
+    let told = settings.notify.clone().map(Notices::new);
     let sweeps = Sweeps::new(
         handle.clone(),
         Arc::clone(&store),
         settings.store.clone(),
         settings.minima,
-        settings.notify.clone(),
+        told.clone(),
     );
-    let violations =
-        (settings.notify.clone()).map(|url| tokio::spawn(notify::violations(url, handle.clone())));
+    let violations = told.map(|told| tokio::spawn(told.watch(handle.clone())));
     let carried = sweeps.carry_on().await.map_err(|e| store_failure(&e))?;
     ground.stage.lead(handle.clone(), Arc::clone(&store));
     ground.desk.open(Arc::clone(&sweeps));

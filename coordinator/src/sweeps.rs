@@ -2,25 +2,30 @@
 //! of the others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use common::grid::Grid;
 use common::ids::TaskId;
 use common::protocol::SweepNumber;
 use common::summary::Summary;
 use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 
 use crate::at_rest::{self, Kept};
 use crate::core::{Control, Core, Denied, Done, NewSweep, SweepState, TakeUp, Whereabouts};
 use crate::driver::{Ended, Handle, Input};
 use crate::export::{self, Account};
-use crate::notify::{self, NotifyUrl};
+use crate::notify::Notices;
+use crate::pace::Paces;
 use crate::progress::Moment;
 use crate::run::{default_folder, host_name};
 use crate::store::{Address, Store, StoreError, StoredSweep};
 use crate::submission::{self, KeptError};
 use crate::sweep::{DataTable, GridSweep, KeepMinima};
+
+/// Time between two looks at how many tasks are done.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A sweep as others see it.
 #[derive(Clone, Debug)]
@@ -48,32 +53,66 @@ pub struct Sweeps<S> {
     address: Address,
     keep: KeepMinima,
     /// Who is told when a sweep is over.
-    notify: Option<NotifyUrl>,
+    notices: Option<Arc<Notices>>,
+    paces: Paces,
     lives: Mutex<BTreeMap<SweepNumber, Life>>,
 }
 
+/// Looks at the active sweeps once a second, for as long as somebody has them.
+async fn watch<S: Store>(sweeps: Weak<Sweeps<S>>) {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let Some(sweeps) = sweeps.upgrade() else {
+            return;
+        };
+        let moments = |core: &Core| -> BTreeMap<SweepNumber, Moment> {
+            let numbers = core.active().collect::<Vec<_>>();
+            let moment = |number| Some((number, Moment::of(core, number)?));
+            numbers.into_iter().filter_map(moment).collect()
+        };
+        let Some(moments) = sweeps.handle.look(moments).await else {
+            return;
+        };
+        let now = Instant::now();
+        for (number, moment) in &moments {
+            sweeps.paces.saw(now, *number, moment);
+        }
+        sweeps.paces.keep(|number| moments.contains_key(&number));
+    }
+}
+
 impl<S: Store> Sweeps<S> {
-    /// No sweep yet.
+    /// No sweep yet. Must be called on a runtime: the sweeps' pace is looked at once a second.
     pub fn new(
         handle: Handle,
         store: Arc<S>,
         address: Address,
         keep: KeepMinima,
-        notify: Option<NotifyUrl>,
+        notices: Option<Arc<Notices>>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let sweeps = Arc::new(Self {
             handle,
             store,
             address,
             keep,
-            notify,
+            notices,
+            paces: Paces::default(),
             lives: Mutex::new(BTreeMap::new()),
-        })
+        });
+        tokio::spawn(watch(Arc::downgrade(&sweeps)));
+        sweeps
     }
 
     /// The store.
     pub fn store(&self) -> &Arc<S> {
         &self.store
+    }
+
+    /// How fast the active ones go.
+    pub fn paces(&self) -> &Paces {
+        &self.paces
     }
 
     /// The driver.
@@ -190,8 +229,8 @@ impl<S: Store> Sweeps<S> {
         }
         let moment = Box::new(Moment::of_summary(&summary));
         self.lives().insert(stored.number, Life::Over(moment));
-        if let Some(url) = &self.notify {
-            notify::sweep_over(url, &stored, stored.state, &summary).await;
+        if let Some(notices) = &self.notices {
+            notices.sweep_over(&stored, stored.state, &summary).await;
         }
     }
 
@@ -225,7 +264,8 @@ impl<S: Store> Sweeps<S> {
             let own = core.glance(number)?;
             Some((own.state, own.priority, Moment::of(core, number)?))
         };
-        if let Some(Some((state, priority, moment))) = self.handle.look(look).await {
+        if let Some(Some((state, priority, mut moment))) = self.handle.look(look).await {
+            self.paces.tell(number, &mut moment);
             stored.state = state;
             stored.text.priority = priority;
             return Seen { stored, moment };

@@ -42,6 +42,16 @@ fn a_restart_finds_what_is_recorded() {
 }
 
 #[test]
+fn the_pages_of_a_large_sweep_are_asked_for() {
+    let measured = bench(&["--case", "dashboard", "--tasks", "2000"]);
+    assert!(figure(&measured, "a sweep's page, once more") > 0.0);
+    assert!(
+        figure(&measured, "… its size (a run)") > 1.0,
+        "with its curve"
+    );
+}
+
+#[test]
 fn a_case_that_does_not_exist_is_bad_input() {
     let out = output(coordinator().args(["bench", "--case", "nothing"]));
     assert_eq!(out.status.code(), Some(2));

@@ -3,12 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::processes::{PATIENCE, RunningSweep, coordinator, output};
+use tests::processes::{PATIENCE, RunningSweep, coordinator, output, worker};
 use tests::web::{Answer, Browser, request};
 
 const ADMIN: &str = "a token of the test's administrator";
@@ -375,67 +373,178 @@ fn what_a_page_shows_agrees_with_the_summary() {
     );
 }
 
+/// A standing coordinator with a dashboard.
+struct Standing {
+    folder: TempDir,
+    url: String,
+    site: String,
+    _running: RunningSweep,
+}
+
+const WORKERS: &str = "a token of the test's workers";
+const READERS: &str = "a token of the test's readers";
+
+impl Standing {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = coordinator();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--local-workers", "0", "--store"])
+            .arg(folder.path().join("store"))
+            .env("SWEEP_TOKEN", WORKERS)
+            .env("SWEEP_HTTP_TOKEN", READERS)
+            .env("SWEEP_ADMIN_TOKEN", ADMIN);
+        let mut running = RunningSweep::start(&mut command);
+        running.wait_for_words("serving ");
+        let said = running.said.join("\n");
+        let after = |words: &str| {
+            let rest = said.split(words).nth(1).unwrap_or_else(|| panic!("{said}"));
+            let end = rest.find([' ', ',', '"', '/']).unwrap();
+            format!("http://{}", &rest[..end])
+        };
+        Self {
+            url: after("--connect http://"),
+            site: after("dashboard: http://"),
+            folder,
+            _running: running,
+        }
+    }
+
+    fn submit(&self, grid: &str) {
+        let file = self.folder.path().join("grid.yaml");
+        fs::write(&file, grid).unwrap();
+        let mut command = coordinator();
+        command.args(["submit", "--connect", &self.url, "--grid"]);
+        let run = output(command.arg(file).env("SWEEP_ADMIN_TOKEN", ADMIN));
+        assert!(run.status.success(), "{run:?}");
+    }
+
+    fn worker(&self, more: &[&str]) -> Helper {
+        let mut command = worker();
+        command
+            .args(["--connect", &self.url, "--slots", "1"])
+            .args(more)
+            .env("SWEEP_TOKEN", WORKERS)
+            .stderr(std::process::Stdio::null());
+        Helper(command.spawn().unwrap())
+    }
+}
+
+/// A worker that goes when the test does.
+struct Helper(std::process::Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Tasks that run out of memory, as often as they are tried, until a worker has enough of it.
 #[test]
-fn a_notice_is_posted_when_a_sweep_is_over() {
-    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hook", hook.local_addr().unwrap());
-    let heard = std::thread::spawn(move || {
-        let (mut stream, _) = hook.accept().unwrap();
-        read_post(&mut stream)
-    });
+fn failed_tasks_are_tried_again_by_a_button_in_a_browser() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let standing = Standing::start();
+    standing.submit(
+        "version: 1\nname: cramped\ndata: digits\naxes:\n  activation: [tanh, softplus]\n  depth: \
+         [1, 2]\nfixed: {body: mlp, width: 32, loss: cross_entropy}\ntraining: {budget: \
+         {evaluations: 20}}\n",
+    );
+    let cramped = standing.worker(&["--slot-memory", "12000000", "--name", "cramped"]);
+    // Who may only read sees what failed, and no button.
+    browser.open(&format!("{}/", standing.site));
+    browser.type_into("#token", READERS);
+    browser.click("form.sign button");
+    browser.click("main table a");
+    browser.wait_for("document.querySelector('.head .badge')?.textContent === 'finished'");
+    browser.click("main a[href$='/failures']");
+    let tile = |name: &str| {
+        format!(
+            "Number([...document.querySelectorAll('.tiles dt')].find(d => d.textContent === \
+             '{name}')?.nextElementSibling.textContent.replaceAll(',', '') ?? NaN)"
+        )
+    };
+    let aside = tile("Tasks set aside");
+    browser.wait_for(&format!("{aside} > 0"));
+    browser.wait_for("document.body.innerText.includes('out of memory')");
+    assert_eq!(browser.eval("!!document.querySelector('#do-retry')"), false);
+    browser.click("#who");
+    browser.type_into("#token", ADMIN);
+    browser.click("form.sign button");
+    browser.wait_for("!!document.querySelector('#do-retry')");
+    // Tried again where they fail again: the number of the last attempt shows that they were.
+    let attempt = "document.querySelector('main tbody td')?.textContent ?? ''";
+    let before = browser.eval(attempt);
+    browser.click("#do-retry");
+    browser
+        .wait_for("document.querySelector('p[role=status]').textContent.includes('tried again')");
+    browser.wait_for(&format!("{aside} > 0 && ({attempt}) !== {before}"));
+    // And where there is room.
+    drop(cramped);
+    let _roomy = standing.worker(&[]);
+    browser.click("#do-retry");
+    browser.wait_for(&format!("{aside} === 0"));
+    assert_eq!(browser.eval("!!document.querySelector('#do-retry')"), false);
+    browser.open(&format!("{}/sweeps/1", standing.site));
+    browser.wait_for(
+        "document.querySelector('.tiles small').textContent.startsWith('4 of 4') && \
+         document.querySelector('.head .badge')?.textContent === 'finished'",
+    );
+    let complaints = browser.complaints();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// A cell is on the map before the scheduler comes to it.
+#[test]
+fn the_map_has_all_cells_of_the_grid_from_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let grid = "version: 1\nname: told\ndata: diabetes\naxes: {seed: [0, 1]}\nfixed: {body: mlp, \
-                depth: 1, width: 2, activation: tanh}\n";
+    // The first cell has more tasks than the scheduler meets in this test: nobody computes any.
+    let grid = "version: 1\nname: wide\ndata: diabetes\naxes:\n  depth: [1, 2, 3, 4]\n  activation: \
+                [tanh, softplus, sin]\n  seed: {start: 0, count: 20000}\nfixed: {body: mlp, width: 4}\n";
     fs::write(folder.path().join("grid.yaml"), grid).unwrap();
     let mut command = coordinator();
     command
-        .args([
-            "--local-workers",
-            "1",
-            "--progress",
-            "none",
-            "--notify",
-            &url,
-            "--grid",
-        ])
+        .arg("--grid")
         .arg(folder.path().join("grid.yaml"))
         .arg("--store")
-        .arg(folder.path().join("store"));
-    let run = output(&mut command);
-    assert!(run.status.success(), "{run:?}");
-    let (line, body) = heard.join().unwrap();
-    assert_eq!(line, "POST /hook HTTP/1.1");
-    let told: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(told["event"], "sweep_over");
-    assert_eq!(
-        (&told["sweep"]["name"], &told["sweep"]["state"]),
-        (&"told".into(), &"finished".into())
-    );
-    assert_eq!(told["totals"]["recorded"], 2);
-}
-
-/// The first line and the body of a request, which is answered.
-fn read_post(stream: &mut TcpStream) -> (String, String) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut text = String::new();
-    let mut part = [0; 4096];
-    loop {
-        let n = stream.read(&mut part).unwrap();
-        text.push_str(&String::from_utf8_lossy(&part[..n]));
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let length = head.lines().find_map(|l| {
-            let (name, value) = l.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.trim().parse::<usize>())
-        });
-        if n == 0 || length.is_some_and(|l| l.is_ok_and(|l| body.len() >= l)) {
-            let answer = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
-            stream.write_all(answer.as_bytes()).unwrap();
-            return (head.lines().next().unwrap().to_owned(), body.to_owned());
-        }
+        .arg(folder.path().join("store"))
+        .args(["--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"])
+        .args(["--local-workers", "0"])
+        .env("SWEEP_TOKEN", WORKERS)
+        .env("SWEEP_HTTP_TOKEN", READERS);
+    let mut running = RunningSweep::start(&mut command);
+    let said = running.wait_for_words("dashboard: ");
+    let address = said.split("http://").nth(1).unwrap();
+    let address = address.split('/').next().unwrap();
+    running.wait_for(|line| line["planned"].as_u64().is_some_and(|n| n > 0));
+    let get = |path: &str| {
+        let head = format!("GET {path}\nAuthorization: Bearer {READERS}");
+        let answer = request(address, &head, "");
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    };
+    let squares = get("/api/sweeps/1")["heat"]["squares"].clone();
+    let squares = squares.as_array().unwrap();
+    assert_eq!(squares.len(), 12);
+    for square in squares {
+        assert_eq!(
+            (&square["planned"], &square["runs"]),
+            (&20_000.into(), &0.into()),
+            "{square}"
+        );
     }
+    // The last one can be looked at like any other.
+    let id = squares[11]["cell"].as_str().unwrap();
+    let cell = get(&format!("/api/sweeps/1/cells/{id}"));
+    assert_eq!(
+        (&cell["planned"], &cell["summary"]["runs"]),
+        (&20_000.into(), &0.into())
+    );
+    assert_eq!(cell["summary"]["cell"]["depth"], 4);
+    assert_eq!(get("/api/sweeps/1/cells")["count"], 12);
 }
 
 /// The way of a person: by the link, to a sweep, a cell and a run; as an administrator, to pause

@@ -350,6 +350,39 @@ fn values_of_an_axis_are_compared_over_pairs_of_equal_draws() {
 }
 
 #[test]
+fn a_plan_says_what_a_store_has_already() {
+    let scene = Scene::new();
+    let plan = |grid: &str, more: &[&str]| {
+        let mut command = coordinator();
+        command.args(["plan", "--grid"]).arg(scene.path(grid));
+        command.arg("--store").arg(scene.path("store"));
+        let run = output(command.args(more));
+        assert!(run.status.success(), "{run:?}");
+        String::from_utf8(run.stdout).unwrap()
+    };
+    let stored = |grid: &str| -> Value {
+        let plan: Value = serde_json::from_str(&plan(grid, &["--json"])).unwrap();
+        plan["stored"].clone()
+    };
+    let has = |recorded: u64, new: u64, baselines: u64| serde_json::json!({"recorded": recorded, "new": new, "baselines": baselines});
+    assert_eq!(stored("grid.yaml"), has(0, TASKS, 0));
+    assert!(!scene.path("store").exists(), "a plan makes no store");
+    scene.run("grid.yaml");
+    assert_eq!(stored("grid.yaml"), has(TASKS, 0, 1));
+    // More of one thing, less of another.
+    let other = GRID
+        .replace("count: 5", "count: 7")
+        .replace("depth: [1, 2]", "depth: [2, 3]");
+    std::fs::write(scene.path("other.yaml"), other).unwrap();
+    assert_eq!(stored("other.yaml"), has(15, 27, 1));
+    let text = plan("other.yaml", &[]);
+    assert!(
+        text.contains("stored      15, which leaves 27 to compute"),
+        "{text}"
+    );
+}
+
+#[test]
 fn two_sweeps_are_compared_in_what_they_differ_in() {
     let scene = Scene::new();
     scene.run("grid.yaml");

@@ -279,6 +279,60 @@ fn a_submitted_grid_brings_its_files_and_opens_none_of_the_coordinators() {
 }
 
 #[test]
+fn a_live_coordinator_compares_sweeps_with_the_bytes_of_its_store_at_rest() {
+    let scene = Scene::new();
+    let (running, url) = scene.serve("127.0.0.1:0");
+    let first = grid("first", "diabetes", 3);
+    scene.submit("first", &first, &url);
+    // Another optimiser, and one seed less.
+    let other = grid("other", "diabetes", 2) + "training: {optimizer: lbfgs}\n";
+    scene.submit("other", &other, &url);
+    // A search: its runs are in no grid file.
+    let search = grid("found", "linnerud", 2) + "search: {worst: {runs: 4, round: 2, seed: 0}}\n";
+    scene.submit("found", &search, &url);
+    let _worker = Helper::start(&url, &[]);
+    for name in ["first", "other", "found"] {
+        scene.ask(&["watch", "--sweep", name], &url);
+    }
+    let file = |name: &str| scene.path(name).to_str().unwrap().to_owned();
+    let (a, b) = (file("first.yaml"), file("other.yaml"));
+    let questions: [&[&str]; 5] = [
+        &["diff", &a, &b, "--json"],
+        &["diff", &a, &b],
+        &["diff", "first", "2", "--json"],
+        &["diff", &a, "--by", "activation,depth", "--json"],
+        &["diff", "found", "--by", "depth", "--json"],
+    ];
+    let live = questions.map(|question| scene.ask(question, &url));
+    let found: Value = serde_json::from_str(&live[0]).unwrap();
+    assert_eq!(found["by"], serde_json::json!(["optimizer"]));
+    let compared = &found["comparisons"][0];
+    assert_eq!(
+        (&compared["pairs"], &compared["unpaired_a"]),
+        (&8.into(), &4.into())
+    );
+    assert_eq!(live[2], live[0], "by name and number");
+    let found: Value = serde_json::from_str(&live[4]).unwrap();
+    let compared = &found["comparisons"][0];
+    let runs = |side: &str| compared["pairs"].as_u64().unwrap() + compared[side].as_u64().unwrap();
+    assert_eq!(runs("unpaired_a") + runs("unpaired_b"), 8 + 4, "{found}");
+    let unknown = scene.admin(&["diff", "nobody", "first"], &url);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        error_of(&unknown).contains("no sweep is `nobody`; there are 1 (first), 2 (other)"),
+        "{unknown:?}"
+    );
+    running.kill();
+    for (question, live) in questions.iter().zip(&live) {
+        let mut command = coordinator();
+        command.args(*question).arg("--store");
+        let run = output(command.arg(scene.path("store")));
+        assert!(run.status.success(), "{question:?}: {run:?}");
+        assert_eq!(String::from_utf8_lossy(&run.stdout), **live, "{question:?}");
+    }
+}
+
+#[test]
 fn what_serve_needs_is_told_at_once() {
     let scene = Scene::new();
     let mut command = coordinator();

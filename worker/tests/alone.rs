@@ -322,6 +322,20 @@ fn options_are_printed_as_they_come_out_of_file_environment_and_flags() {
     ] {
         assert!(text.contains(origin), "no `{origin}` in:\n{text}");
     }
+    // The file may be named by the environment; one that is named by a flag wins.
+    std::fs::write(folder.path().join("other.yaml"), "slots: 3\n").unwrap();
+    let with = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+        command.current_dir(folder.path()).args(arguments);
+        let output = command.env("SWEEP_CONFIG", "w.yaml").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(with(&["--print-config"]).contains("slots: 2"));
+    let flag = with(&["--print-config", "--config", "other.yaml"]);
+    assert!(
+        flag.contains("slots: 3") && !flag.contains("w.yaml"),
+        "{flag}"
+    );
     let path: PathBuf = folder.path().join("w.yaml");
     std::fs::write(path, "slotz: 2\n").unwrap();
     let output = worker(folder.path(), &["--config", "w.yaml", "--print-config"]);

@@ -10,6 +10,7 @@
 //! | `summary` | the fold of recorded runs, in memory, and the summary from it |
 //! | `noop` | tasks that do nothing, through two worker processes |
 //! | `restart` | a coordinator started on a store in which all runs but one are recorded |
+//! | `dashboard` | what the pages cost on such a store: time and bytes of each answer |
 //! | `first` | from the command to the first result |
 //! | `sleep` | one-second tasks on 16 slots, beside the ideal |
 //! | `load` | a thousand workers on a thousand connections |
@@ -17,6 +18,7 @@
 //! Each case runs in a process of its own, so that its memory is its own.
 
 mod cluster;
+mod dashboard;
 mod first;
 mod machine;
 mod noop;
@@ -44,6 +46,8 @@ pub enum Case {
     Noop,
     /// A start on a store with recorded runs
     Restart,
+    /// The dashboard's pages on such a store
+    Dashboard,
     /// From the command to the first result
     First,
     /// One-second tasks, beside the ideal
@@ -54,11 +58,12 @@ pub enum Case {
 
 impl Case {
     /// All cases, the long ones last.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Plan,
         Self::Summary,
         Self::Noop,
         Self::Restart,
+        Self::Dashboard,
         Self::First,
         Self::Sleep,
         Self::Load,
@@ -67,7 +72,12 @@ impl Case {
     /// Tasks, unless other numbers are asked for.
     pub fn tasks(self) -> u64 {
         match self {
-            Self::Plan | Self::Summary | Self::Noop | Self::Restart | Self::Load => 1_000_000,
+            Self::Plan
+            | Self::Summary
+            | Self::Noop
+            | Self::Restart
+            | Self::Dashboard
+            | Self::Load => 1_000_000,
             Self::First => 128,
             Self::Sleep => 2_000,
         }
@@ -75,13 +85,16 @@ impl Case {
 
     /// Whether a second process looks at what the first one has left.
     pub fn has_two_halves(self) -> bool {
-        matches!(self, Self::Noop | Self::Sleep | Self::Load | Self::Restart)
+        matches!(
+            self,
+            Self::Noop | Self::Sleep | Self::Load | Self::Restart | Self::Dashboard
+        )
     }
 
     /// Workers, unless other numbers are asked for.
     pub fn workers(self) -> u32 {
         match self {
-            Self::Plan | Self::Summary | Self::Restart => 0,
+            Self::Plan | Self::Summary | Self::Restart | Self::Dashboard => 0,
             Self::Noop | Self::First => 2,
             Self::Sleep => 16,
             Self::Load => 1000,
@@ -159,7 +172,8 @@ pub fn measure(order: &Order) -> Result<Measured, Failure> {
         Case::Noop | Case::Sleep | Case::Load if order.prepared => noop::check(order),
         Case::Noop | Case::Sleep | Case::Load => noop::measure(order),
         Case::Restart if order.prepared => restart::measure(&order.folder),
-        Case::Restart => restart::prepare(&order.folder, order.tasks),
+        Case::Dashboard if order.prepared => dashboard::measure(&order.folder),
+        Case::Restart | Case::Dashboard => restart::prepare(&order.folder, order.tasks),
         Case::First => first::measure(&order.folder, order.workers),
     }?;
     Ok(Measured {

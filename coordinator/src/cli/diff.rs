@@ -1,38 +1,29 @@
 //! `diff`: two sweeps, or the values of one axis, pair by pair.
 
-use std::path::{Path, PathBuf};
-
 use clap::Args;
-use common::ids::TaskId;
-use common::record::Evidence;
-use common::summary::settle;
+use common::pb::wire;
 use serde_json::{Map, Value, json};
 
-use super::{block_on, code, fail, load_grid, print};
-use crate::at_rest::{self, AtRest, Plan};
+use super::remote::{Place, Source, block_on_result, finish, reopen};
+use super::{code, print};
+use crate::client::{Client, failure};
 use crate::compare::{self, Comparison, Entry, Interval};
+use crate::outcomes::{BadBatch, Batch, Gathered, Outcome, Outcomes};
 use crate::progress::count;
-use crate::run::Failure;
-use crate::store::Address;
-use crate::sweep::{GridSweep, KeepMinima};
-
-/// Tasks that are looked up at a time.
-const PAGE: usize = 2_000;
+use crate::run::{Failure, store_failure};
+use crate::store::Store;
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArgs {
-    /// The grid of side A
-    #[arg(value_name = "A.yaml")]
-    a: PathBuf,
-    /// The grid of side B; without it, the values of --by within A
-    #[arg(value_name = "B.yaml")]
-    b: Option<PathBuf>,
-    /// The store of side A, and of B
-    #[arg(long, value_name = "DIR", default_value = "./sweeps")]
-    store: Address,
-    /// The store of side B, if it is another
-    #[arg(long, value_name = "DIR", requires = "b")]
-    store_b: Option<Address>,
+    /// Side A: the file of its grid, or the sweep's number, name or first digits of its identity
+    a: String,
+    /// Side B; without it, the values of --by within A
+    b: Option<String>,
+    #[command(flatten)]
+    source: Source,
+    /// The store of side B, if it is another: a folder or postgres://…
+    #[arg(long, value_name = "WHERE", requires = "b")]
+    store_b: Option<String>,
     /// Fields to compare, as the grid names them [default: those whose values in A and B have
     /// nothing in common]
     #[arg(
@@ -51,15 +42,10 @@ pub(super) struct DiffArgs {
 }
 
 pub(super) fn main(args: &DiffArgs) -> u8 {
-    block_on(async {
-        match diff(args).await {
-            Ok(text) => {
-                print(&text);
-                code::DONE
-            }
-            Err((code, message)) => fail(code, &message),
-        }
-    })
+    finish(block_on_result(async {
+        print(&diff(args).await?);
+        Ok(code::DONE)
+    }))
 }
 
 /// The name that a specification has for a grid's field.
@@ -69,7 +55,7 @@ fn field_name(grid_name: &str) -> String {
 }
 
 async fn diff(args: &DiffArgs) -> Result<String, Failure> {
-    let a = entries(&args.a, &args.store).await?;
+    let a = entries(&args.a, &args.source).await?;
     let by: Vec<String> = args.by.iter().map(|name| field_name(name)).collect();
     for name in &by {
         if name == "seed" || !a.iter().any(|e| e.fields.contains_key(name)) {
@@ -90,8 +76,8 @@ async fn diff(args: &DiffArgs) -> Result<String, Failure> {
             (by, found)
         }
         Some(b) => {
-            let store = args.store_b.as_ref().unwrap_or(&args.store);
-            let b = entries(b, store).await?;
+            let other = args.store_b.as_deref().map(Source::at_rest);
+            let b = entries(b, other.as_ref().unwrap_or(&args.source)).await?;
             let by = if by.is_empty() {
                 compare::differing(&a, &b)
             } else {
@@ -115,63 +101,48 @@ async fn diff(args: &DiffArgs) -> Result<String, Failure> {
 }
 
 /// The recorded runs of a sweep.
-async fn entries(grid: &Path, store: &Address) -> Result<Vec<Entry>, Failure> {
-    let (grid, data) = load_grid(grid).map_err(|message| (code::BAD_INPUT, message))?;
-    let grid = std::sync::Arc::new(grid);
-    let at_rest = AtRest::open(store, &grid).await?;
-    let mut workload = GridSweep::new(grid, data, KeepMinima::None);
-    // Results bring the rounds of a search with them.
-    at_rest::replay(&at_rest.store, &at_rest.stored, &mut workload).await?;
-    let plan = Plan::of(&mut workload);
-    let baselines: Vec<TaskId> = plan.baselines.iter().map(|id| TaskId::from(*id)).collect();
-    let solved = at_rest.lookup(baselines).await?;
-    let solved: std::collections::HashMap<TaskId, f64> = solved
-        .results
-        .into_iter()
-        .filter_map(|(task, opened)| match opened.evidence {
-            Evidence::Baseline(baseline) => Some((task, baseline.value)),
-            _ => None,
-        })
-        .collect();
-    let mut entries = Vec::new();
-    for page in plan.order.chunks(PAGE) {
-        let known = at_rest.lookup(page.iter().map(|p| p.1).collect()).await?;
-        let results: std::collections::HashMap<TaskId, Evidence> = known
-            .results
-            .into_iter()
-            .map(|(task, opened)| (task, opened.evidence))
-            .collect();
-        for (position, task, baseline) in page {
-            let (Some(Evidence::Run(run)), Some(planned)) =
-                (results.get(task), workload.task_at(*position))
-            else {
-                continue;
-            };
-            let baseline = solved.get(&TaskId::from(*baseline)).copied();
-            let spec = &planned.spec;
-            let mut fields =
-                compare::flatten(&serde_json::to_value(&spec.cell).unwrap_or_default());
-            fields.insert("seed".to_owned(), spec.seed.into());
-            fields.insert(
-                "start".to_owned(),
-                serde_json::to_value(&spec.start).unwrap_or_default(),
-            );
-            let settled = settle(run.outcome, run.value, baseline.unwrap_or(f64::NAN));
-            entries.push(Entry {
-                fields,
-                value: run.value,
-                certified: settled.verdict.is_certified(),
-                baseline,
-            });
-        }
+async fn entries(sweep: &str, source: &Source) -> Result<Vec<Entry>, Failure> {
+    let place = Place::of(source, sweep)?;
+    if let Some(client) = place.client().await {
+        return live(&place, client?).await;
     }
-    use crate::store::Store;
-    at_rest
-        .store
-        .close()
-        .await
-        .map_err(|e| crate::run::store_failure(&e))?;
-    Ok(entries)
+    let (store, stored) = place.kept().await?;
+    let kept = reopen(&store, stored).await?;
+    let mut outcomes = Outcomes::of(&store, kept).await?;
+    let mut gathered = Gathered::default();
+    while let Some(batch) = outcomes.next(&store).await? {
+        gathered.add(batch).map_err(unreadable)?;
+    }
+    store.close().await.map_err(|e| store_failure(&e))?;
+    Ok(gathered.entries)
+}
+
+/// Those that a live coordinator has.
+async fn live(place: &Place, mut client: Client) -> Result<Vec<Entry>, Failure> {
+    let sweep = place.remote_number(&mut client).await?;
+    let chunks = client.outcomes(wire::SweepRequest { sweep }).await;
+    let mut chunks = chunks.map_err(|s| failure(&s))?.into_inner();
+    let mut gathered = Gathered::default();
+    while let Some(chunk) = chunks.message().await.map_err(|s| failure(&s))? {
+        let run = |run: wire::RunOutcome| Outcome {
+            cell: run.cell,
+            seed: run.seed,
+            start: run.start,
+            value: run.value,
+            certified: run.certified,
+            baseline: run.baseline,
+        };
+        let batch = Batch {
+            cells: chunk.cells,
+            runs: chunk.runs.into_iter().map(run).collect(),
+        };
+        gathered.add(batch).map_err(unreadable)?;
+    }
+    Ok(gathered.entries)
+}
+
+fn unreadable(error: BadBatch) -> Failure {
+    (code::INTERNAL, error.to_string())
 }
 
 fn render(by: &[String], found: &[Comparison]) -> String {

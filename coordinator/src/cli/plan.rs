@@ -7,12 +7,19 @@ use std::sync::Arc;
 
 use clap::Args;
 use common::grid::{Grid, Search};
+use common::ids::TaskId;
+use common::pb::decode_evidence;
+use common::record::Evidence;
 use serde_json::{Value, json};
 
+use super::remote::block_on_result;
 use super::{block_on, code, fail, print};
+use crate::at_rest;
 use crate::pace::Estimate;
 use crate::pilot::{self, Measured};
 use crate::progress::{Display, count, duration};
+use crate::run::{Failure, store_failure};
+use crate::store::{Address, Store};
 use crate::sweep::{CANDIDATES, DataTable, GridSweep, KeepMinima};
 use crate::workload::{PlannedWork, Workload};
 
@@ -36,13 +43,23 @@ pub(super) struct PlanArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', requires = "pilot")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     workers: Vec<u32>,
+    /// Say also how many of the tasks this store has already: a folder or postgres://…
+    #[arg(long, value_name = "WHERE")]
+    store: Option<Address>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn plan(args: &PlanArgs, grid: Arc<Grid>, data: DataTable) -> u8 {
-    let census = Census::of(Arc::clone(&grid), data.clone());
+    let mut census = Census::of(Arc::clone(&grid), data.clone());
+    if let Some(address) = &args.store {
+        let sweep = GridSweep::new(Arc::clone(&grid), data.clone(), KeepMinima::None);
+        match block_on_result(stored(address, sweep, census.walked)) {
+            Ok(stored) => census.stored = Some(stored),
+            Err((code, message)) => return fail(code, &message),
+        }
+    }
     let measured = match args.pilot {
         None => None,
         Some(count) => {
@@ -101,6 +118,49 @@ struct Census {
     /// Runs that a search adds; the pilot's are taken to be like them.
     search: u64,
     sample: Vec<(u64, String)>,
+    /// If a store was named.
+    stored: Option<Stored>,
+}
+
+/// What a store has of the tasks that were walked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stored {
+    recorded: u64,
+    baselines: u64,
+}
+
+/// Tasks that a store is asked for at a time.
+const PAGE: usize = 8_192;
+
+/// What a store has of the first tasks of a sweep: nothing if there is no store yet.
+async fn stored(address: &Address, mut sweep: GridSweep, walked: u64) -> Result<Stored, Failure> {
+    let mut found = Stored::default();
+    if let Address::Directory(folder) = address
+        && !folder.exists()
+    {
+        return Ok(found);
+    }
+    let store = at_rest::open_store(address).await?;
+    let (mut seen, mut page) = (HashSet::new(), Vec::new());
+    for position in 0..walked {
+        let planned = sweep.task(position);
+        if let PlannedWork::Run { baseline, .. } = planned.work {
+            let baseline = TaskId::from(baseline);
+            page.extend(seen.insert(baseline).then_some(baseline));
+        }
+        page.extend(seen.insert(planned.id).then_some(planned.id));
+        if page.len() >= PAGE || position + 1 == walked {
+            let results = store.results_of(std::mem::take(&mut page)).await;
+            for result in results.map_err(|e| store_failure(&e))? {
+                match decode_evidence(&result.evidence) {
+                    Ok(Evidence::Baseline(_)) => found.baselines += 1,
+                    _ => found.recorded += 1,
+                }
+            }
+        }
+    }
+    store.close().await.map_err(|e| store_failure(&e))?;
+    Ok(found)
 }
 
 impl Census {
@@ -170,6 +230,14 @@ impl Census {
                 format!("{} {same}{more}", count(self.duplicates)),
             );
         }
+        if let Some(stored) = self.stored {
+            let new = self.walked - self.duplicates - stored.recorded;
+            let (recorded, new) = (count(stored.recorded), count(new));
+            say(
+                "stored",
+                format!("{recorded}, which leaves {new} to compute{more}"),
+            );
+        }
         let outside = match self.cells_outside {
             0 => ", all inside the theorem's assumptions".to_owned(),
             n if n == self.cells => ", all outside the theorem's assumptions".to_owned(),
@@ -190,6 +258,13 @@ impl Census {
     }
 
     fn json(&self, grid: &Grid) -> Value {
+        let stored = self.stored.map(|stored| {
+            json!({
+                "recorded": stored.recorded,
+                "new": self.walked - self.duplicates - stored.recorded,
+                "baselines": stored.baselines,
+            })
+        });
         let axes = grid
             .axes()
             .map(|a| json!({"name": a.name, "values": a.len}));
@@ -208,6 +283,7 @@ impl Census {
             "search_runs": self.search,
             "axes": axes.collect::<Vec<_>>(),
             "sample": sample.collect::<Vec<_>>(),
+            "stored": stored,
         })
     }
 }

@@ -28,9 +28,9 @@ use crate::sweeps::Seen;
 /// Bytes of a piece of a file.
 const PIECE: usize = 1 << 20;
 
-/// Where sweeps are, and which one is meant.
+/// Where sweeps are.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct Source {
     #[command(flatten)]
     access: Access,
     /// The store of a coordinator that does not run: a folder or postgres://… [default: ./sweeps]
@@ -42,25 +42,15 @@ pub(super) struct Place {
         hide_env_values = true
     )]
     store: Option<String>,
-    /// The sweep: its number, name, or first digits of its identity; needed if there are several
-    #[arg(long, value_name = "SWEEP")]
-    sweep: Option<String>,
 }
 
-impl Place {
-    /// With a grid to name the sweep by, if there is one.
-    pub(super) fn of_grid(&self, grid: Option<&Path>) -> Result<Self, Failure> {
-        let mut place = self.clone();
-        if let Some(path) = grid {
-            let (grid, _) = super::load_grid(path).map_err(|m| (code::BAD_INPUT, m))?;
-            place.sweep = Some(crate::sweep::sweep_id(&grid));
+impl Source {
+    /// Of a store at rest.
+    pub(super) fn at_rest(store: &str) -> Self {
+        Self {
+            access: Access::default(),
+            store: Some(store.to_owned()),
         }
-        Ok(place)
-    }
-
-    /// Whether a live coordinator is meant.
-    pub(super) fn is_live(&self) -> bool {
-        self.access.connect.is_some()
     }
 
     fn address(&self) -> Result<Address, Failure> {
@@ -68,10 +58,59 @@ impl Place {
         text.parse()
             .map_err(|e| (code::BAD_INPUT, format!("--store: {e}")))
     }
+}
+
+/// Where sweeps are, and which one is meant.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Place {
+    #[command(flatten)]
+    source: Source,
+    /// The sweep: its number, name, or first digits of its identity; needed if there are several
+    #[arg(long, value_name = "SWEEP")]
+    sweep: Option<String>,
+    /// The grid that named it instead.
+    #[arg(skip)]
+    grid: Option<PathBuf>,
+}
+
+impl Place {
+    /// A sweep by the file of its grid, by its number, name, or first digits of its identity.
+    pub(super) fn of(source: &Source, sweep: &str) -> Result<Self, Failure> {
+        let place = Self {
+            source: source.clone(),
+            sweep: Some(sweep.to_owned()),
+            grid: None,
+        };
+        let path = Path::new(sweep);
+        let end = path.extension().and_then(|end| end.to_str());
+        let a_grid = path.is_file() || matches!(end, Some("yaml" | "yml" | "json"));
+        place.of_grid(a_grid.then_some(path))
+    }
+
+    /// With a grid to name the sweep by, if there is one.
+    pub(super) fn of_grid(&self, grid: Option<&Path>) -> Result<Self, Failure> {
+        let mut place = self.clone();
+        if let Some(path) = grid {
+            let (grid, _) = super::load_grid(path).map_err(|m| (code::BAD_INPUT, m))?;
+            place.sweep = Some(crate::sweep::sweep_id(&grid));
+            place.grid = Some(path.to_owned());
+        }
+        Ok(place)
+    }
+
+    /// Whether a live coordinator is meant.
+    pub(super) fn is_live(&self) -> bool {
+        self.source.access.connect.is_some()
+    }
+
+    fn address(&self) -> Result<Address, Failure> {
+        self.source.address()
+    }
 
     pub(super) async fn client(&self) -> Option<Result<Client, Failure>> {
-        let url = self.access.connect.as_ref()?;
-        Some(client::connect(url, &self.access).await)
+        let access = &self.source.access;
+        let url = access.connect.as_ref()?;
+        Some(client::connect(url, access).await)
     }
 
     /// Which of several is meant.
@@ -96,7 +135,14 @@ impl Place {
         match (matching.as_slice(), &self.sweep) {
             ([number], _) => Ok(*number),
             ([], None) => bad("there is no sweep".to_owned()),
-            ([], Some(text)) => bad(format!("no sweep is `{text}`; there are {}", listed())),
+            ([], Some(_)) if all.is_empty() => bad("there is no sweep".to_owned()),
+            ([], Some(text)) => bad(match &self.grid {
+                Some(grid) => {
+                    let grid = grid.display();
+                    format!("no sweep is of the grid {grid}; there are {}", listed())
+                }
+                None => format!("no sweep is `{text}`; there are {}", listed()),
+            }),
             (_, None) => bad(format!("which one? --sweep names one of {}", listed())),
             (_, Some(text)) => bad(format!("`{text}` may be any of {}", listed())),
         }
@@ -378,7 +424,7 @@ pub(super) struct SummaryArgs {
 
 /// `summary`: what is recorded of a sweep so far, as JSON.
 pub(super) fn summary(args: &SummaryArgs) -> u8 {
-    if args.place.access.connect.is_none()
+    if !args.place.is_live()
         && let Some(path) = &args.grid
     {
         let address = match args.place.address() {
@@ -390,16 +436,17 @@ pub(super) fn summary(args: &SummaryArgs) -> u8 {
         });
     }
     finish(block_on_result(async {
-        let json = match args.place.client().await {
+        let place = args.place.of_grid(args.grid.as_deref())?;
+        let json = match place.client().await {
             Some(client) => {
                 let mut client = client?;
-                let number = args.place.remote_number(&mut client).await?;
+                let number = place.remote_number(&mut client).await?;
                 let reply = client.summary(wire::SweepRequest { sweep: number }).await;
                 let json = reply.map_err(|s| failure(&s))?.into_inner().json;
                 String::from_utf8_lossy(&json).into_owned()
             }
             None => {
-                let (store, stored) = args.place.kept().await?;
+                let (store, stored) = place.kept().await?;
                 let kept = reopen(&store, stored).await?;
                 at_rest::summary(&store, kept).await?.to_json()
             }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{print, table_style};
 use crate::pace::Estimate;
-use crate::progress::{Moment, count, duration};
+use crate::progress::{Moment, count, time_left};
 
 /// A sweep as a coordinator sent it.
 pub(super) fn moment(s: &wire::SweepStatus) -> Moment {
@@ -34,16 +34,24 @@ pub(super) fn moment(s: &wire::SweepStatus) -> Moment {
         worst_excess: s.worst_excess,
         computed: s.computed,
         computed_seconds: s.computed_seconds,
-        work_left: s.work_left.map(|left| Estimate {
-            seconds: left.seconds,
-            interval: left.low95.zip(left.high95),
-        }),
+        work_left: s.work_left.map(estimate),
+        rate: s.rate,
+        left: s.time_left.map(estimate),
+    }
+}
+
+fn estimate(left: wire::WorkLeft) -> Estimate {
+    Estimate {
+        seconds: left.seconds,
+        interval: left.low95.zip(left.high95),
+        longest: 0.0,
     }
 }
 
 fn status_json(s: &wire::SweepStatus) -> Value {
     let moment = moment(s);
     let interval = moment.work_left.and_then(|left| left.interval);
+    let time = moment.left.and_then(|left| left.interval);
     json!({
         "sweep": s.sweep,
         "id": s.id,
@@ -63,6 +71,10 @@ fn status_json(s: &wire::SweepStatus) -> Value {
         "computing_seconds_left": moment.work_left.map(|left| left.seconds),
         "computing_seconds_left_low95": interval.map(|(low, _)| low),
         "computing_seconds_left_high95": interval.map(|(_, high)| high),
+        "tasks_per_second": moment.rate,
+        "seconds_left": moment.left.map(|left| left.seconds),
+        "seconds_left_low95": time.map(|(low, _)| low),
+        "seconds_left_high95": time.map(|(_, high)| high),
     })
 }
 
@@ -198,9 +210,8 @@ fn line(s: &wire::SweepStatus) -> String {
     if s.leased > 0 {
         text.push_str(&format!(", {} in work", s.leased));
     }
-    if let Some(left) = moment(s).work_left.filter(|left| left.seconds > 0.0) {
-        let slots = s.slots.max(1) as f64;
-        text.push_str(&format!(", about {} left", duration(left.seconds / slots)));
+    if let Some(left) = moment(s).left.filter(|left| left.seconds > 0.0) {
+        text.push_str(&format!(", {}", time_left(left)));
     }
     text
 }

@@ -8,7 +8,7 @@ use common::protocol::{Profile, SweepNumber};
 
 use super::Core;
 use super::journal::SweepState;
-use super::task::State;
+use super::task::{Kind, State};
 use crate::pace::Estimate;
 
 /// What is going on.
@@ -156,7 +156,13 @@ impl Core {
         })
     }
 
-    /// How far an active sweep is. Costs the same however many tasks and baselines it has.
+    /// The active sweeps.
+    pub fn active(&self) -> impl Iterator<Item = SweepNumber> {
+        self.sweeps.keys().copied()
+    }
+
+    /// How far an active sweep is. Costs the same however many tasks and baselines it has: it asks
+    /// each worker, and what that computes.
     pub fn glance(&self, number: SweepNumber) -> Option<Glance> {
         let sweep = self.sweeps.get(&number)?;
         let attached = self.workers.values().filter(|w| w.session.is_some());
@@ -177,7 +183,26 @@ impl Core {
             slots,
             computed: sweep.durations.count(),
             computed_seconds: sweep.durations.total(),
-            work_left: (sweep.durations).estimate(planned.saturating_sub(recorded + failed)),
+            work_left: (sweep.durations).estimate(
+                planned.saturating_sub(recorded + failed),
+                self.running_for(number),
+            ),
+        })
+    }
+
+    /// For how many seconds at least the runs of a sweep have been computed that are now.
+    fn running_for(&self, sweep: SweepNumber) -> impl Iterator<Item = f64> {
+        let attached = self.workers.values().filter(|w| w.session.is_some());
+        let running = attached.flat_map(|worker| worker.running.iter());
+        running.filter_map(move |(lease, since)| {
+            let task = &self.tasks[self.tasks.find(&lease.task)?];
+            let State::Leased(grant) = &task.state else {
+                return None;
+            };
+            let counts = grant.attempt == lease.attempt
+                && !matches!(task.kind, Kind::Baseline { .. })
+                && task.place_in(sweep).is_some();
+            counts.then(|| self.now.since(*since).as_secs_f64())
         })
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Worker {
     pub(super) streak: u32,
     /// Resident memory as last heard, bytes.
     pub(super) memory: u64,
+    /// Leases that it was computing when it was heard of last, and since when that is known.
+    pub(super) running: Vec<(LeaseId, Timestamp)>,
 }
 
 impl Worker {
@@ -192,6 +194,7 @@ impl Core {
                     seconds: None,
                     streak: 0,
                     memory: 0,
+                    running: Vec::new(),
                 };
                 self.workers.insert(number, worker);
             }
@@ -402,6 +405,7 @@ impl Core {
         let Some(number) = self.sessions.get(&session).copied() else {
             return;
         };
+        self.note_running(number, heartbeat);
         // Marks stay until the lease ends: a task that has begun does not go
         // back into the queue. A list longer than what is held says nothing.
         for lease in heartbeat.running.iter().take(held) {
@@ -415,6 +419,21 @@ impl Core {
                 grant.running = true;
             }
         }
+    }
+
+    /// Since when a worker computes what it says it computes. For displays alone.
+    fn note_running(&mut self, number: WorkerNumber, heartbeat: &Heartbeat) {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(&number) else {
+            return;
+        };
+        let slots = worker.slots();
+        let since = |lease: &LeaseId| {
+            let known = worker.running.iter().find(|(known, _)| known == lease);
+            known.map_or(now, |(_, since)| *since)
+        };
+        let leases = heartbeat.running.iter().take(slots);
+        worker.running = leases.map(|lease| (*lease, since(lease))).collect();
     }
 
     pub(super) fn on_draining(&mut self, session: SessionId) {

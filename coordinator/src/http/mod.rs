@@ -131,7 +131,6 @@ pub fn site(
         plans: plan::Plans::default(),
         watchers: events::Watchers::default(),
     });
-    tokio::spawn(pulse::beat(Arc::downgrade(&shared)));
     Site {
         words,
         router: router(shared),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use common::grid::CellIndex;
 use common::ids::{BaselineId, CellId, TaskId};
 use common::protocol::SweepNumber;
+use common::summary::CellSummary;
 use tokio::sync::OnceCell;
 
 use super::reply::Refusal;
@@ -16,6 +17,8 @@ use crate::workload::{PlannedWork, Workload};
 
 /// Tasks of a grid that is walked: 8 bytes each are kept.
 const TASKS: u64 = 20_000_000;
+/// Cells that are shown before any of their tasks is met.
+const CELLS: usize = 20_000;
 /// Sweeps whose plans are kept.
 const SWEEPS: usize = 8;
 
@@ -39,34 +42,41 @@ pub(super) struct PlannedTask {
 /// The tasks of a grid by cell.
 #[derive(Debug)]
 pub(super) struct Plan {
-    cells: HashMap<CellId, PlannedCell>,
+    cells: Vec<PlannedCell>,
+    /// Where a cell is among them.
+    places: HashMap<CellId, u32>,
+    /// All of them as they are before any run, in the order of the grid; none if they are too many.
+    empty: Vec<(CellId, CellSummary)>,
     workload: Mutex<GridSweep>,
 }
 
 impl Plan {
     fn of(mut workload: GridSweep) -> Self {
-        let mut cells: HashMap<CellId, PlannedCell> = HashMap::new();
-        let mut known: HashMap<CellIndex, CellId> = HashMap::new();
+        let mut cells: Vec<PlannedCell> = Vec::new();
+        let mut places: HashMap<CellId, u32> = HashMap::new();
+        let mut known: HashMap<CellIndex, u32> = HashMap::new();
         let mut starts: Vec<common::spec::Start> = Vec::new();
-        let mut seen: HashSet<(CellId, u64, usize)> = HashSet::new();
+        let mut seen: HashSet<(u32, u32, u64)> = HashSet::new();
         let grid = Arc::clone(workload.grid());
         for task in grid.tasks(0) {
-            let id = known.get(&task.cell).copied();
-            let id = match id {
-                Some(id) => id,
+            let place = known.get(&task.cell).copied();
+            let place = match place {
+                Some(place) => place,
                 None => {
                     let PlannedWork::Run { cell, baseline, .. } = workload.task(task.position).work
                     else {
                         continue;
                     };
-                    let positions = Vec::new();
-                    let planned = PlannedCell {
-                        baseline,
-                        positions,
-                    };
-                    cells.entry(cell.id).or_insert(planned);
-                    known.insert(task.cell, cell.id);
-                    cell.id
+                    let place = *places.entry(cell.id).or_insert_with(|| {
+                        let positions = Vec::new();
+                        cells.push(PlannedCell {
+                            baseline,
+                            positions,
+                        });
+                        cells.len() as u32 - 1
+                    });
+                    known.insert(task.cell, place);
+                    place
                 }
             };
             let start = starts.iter().position(|s| *s == task.spec.start);
@@ -75,20 +85,45 @@ impl Plan {
                 starts.len() - 1
             });
             // In one cell, tasks are equal if seed and start are.
-            if seen.insert((id, task.spec.seed, start))
-                && let Some(cell) = cells.get_mut(&id)
-            {
-                cell.positions.push(task.position);
+            if seen.insert((place, start as u32, task.spec.seed)) {
+                cells[place as usize].positions.push(task.position);
             }
         }
+        drop(seen);
+        let empty = if cells.len() <= CELLS {
+            let (summary, ids) = workload.so_far(0).summary();
+            ids.into_iter().zip(summary.cells).collect()
+        } else {
+            Vec::new()
+        };
         Self {
             cells,
+            places,
+            empty,
             workload: Mutex::new(workload),
         }
     }
 
+    /// Puts the cells of which no task was met yet among those of a summary: all in the order of
+    /// the grid.
+    pub(super) fn complete(
+        &self,
+        cells: Vec<CellSummary>,
+        ids: Vec<CellId>,
+    ) -> (Vec<CellSummary>, Vec<CellId>) {
+        if cells.len() >= self.empty.len() {
+            return (cells, ids);
+        }
+        let mut met: HashMap<CellId, CellSummary> = ids.into_iter().zip(cells).collect();
+        let all = self.empty.iter().map(|(id, empty)| {
+            let own = met.remove(id).unwrap_or_else(|| empty.clone());
+            (own, *id)
+        });
+        all.unzip()
+    }
+
     pub(super) fn cell(&self, id: &CellId) -> Option<&PlannedCell> {
-        self.cells.get(id)
+        self.cells.get(*self.places.get(id)? as usize)
     }
 
     /// The tasks at some positions.

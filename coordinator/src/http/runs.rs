@@ -207,7 +207,7 @@ pub(super) async fn one(
         "verdict": settled.map(|s| s.verdict),
         "excess": settled.map(|s| Number(s.excess)),
         "certificate": run.map(certificate),
-        "curve": run.map(curve),
+        "curve": run.map(explain::curve),
     }))
 }
 
@@ -263,13 +263,4 @@ fn certificate(run: &RunEvidence) -> Value {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value));
     Value::Object(named.collect())
-}
-
-/// Work so far, objective, gradient norm.
-fn curve(run: &RunEvidence) -> Vec<(u64, Number, Number)> {
-    let point = |p: &common::record::CurvePoint| {
-        let real = |x: f32| Number(f64::from(x));
-        (p.evaluations, real(p.objective), real(p.gradient_norm))
-    };
-    run.curve.iter().map(point).collect()
 }

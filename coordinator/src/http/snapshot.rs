@@ -12,6 +12,7 @@ use common::ids::CellId;
 use common::protocol::SweepNumber;
 use common::summary::Summary;
 
+use super::plan::Plan;
 use super::reply::Refusal;
 use crate::at_rest;
 use crate::core::{Core, SweepState};
@@ -70,11 +71,13 @@ impl Snapshots {
         own
     }
 
-    /// The summary of a sweep; `None` if there is no such sweep.
+    /// The summary of a sweep, with all cells of its plan, if that is known; `None` if there is no
+    /// such sweep.
     pub(super) async fn of(
         &self,
         sweeps: &Sweeps<AnyStore>,
         number: SweepNumber,
+        plan: Option<Arc<Plan>>,
     ) -> Result<Option<Arc<Snapshot>>, Refusal> {
         let slot = self.slot(number);
         // Whoever comes while one is made waits for it.
@@ -86,7 +89,14 @@ impl Snapshots {
         let Some(recorded) = recorded(sweeps, number).await? else {
             return Ok(None);
         };
-        let made = tokio::task::spawn_blocking(move || recorded.summary()).await;
+        let make = move || {
+            let (mut summary, mut cells) = recorded.summary();
+            if let Some(plan) = plan {
+                (summary.cells, cells) = plan.complete(summary.cells, cells);
+            }
+            (summary, cells)
+        };
+        let made = tokio::task::spawn_blocking(make).await;
         let (summary, cells) = made.map_err(Refusal::unavailable)?;
         let snapshot = Arc::new(Snapshot { summary, cells });
         *kept = Some(Kept {

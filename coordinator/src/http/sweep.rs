@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::heat::{self, field};
+use super::plan::Plan;
 use super::reply::{Refusal, json};
 use super::runs::{self, CellRuns};
 use super::snapshot::Snapshot;
@@ -48,12 +49,7 @@ pub(super) async fn sweep(
     Query(which): Query<Which>,
 ) -> Result<Response, Refusal> {
     let (view, snapshot) = snapshot(&shared, number).await?;
-    // Without a plan nothing but the progress of a cell is missing.
-    let plan = shared
-        .plans
-        .of(&view.sweeps, SweepNumber(number))
-        .await
-        .ok();
+    let plan = plan(&shared, view, number).await;
     let summary = &snapshot.summary;
     json(&json!({
         "sweep": summary.sweep,
@@ -229,16 +225,23 @@ pub(super) async fn failures(
 
 async fn snapshot(shared: &Shared, number: u32) -> Result<(&View, Arc<Snapshot>), Refusal> {
     let view = shared.view()?;
+    let plan = plan(shared, view, number).await;
     let found = shared
         .snapshots
-        .of(&view.sweeps, SweepNumber(number))
+        .of(&view.sweeps, SweepNumber(number), plan)
         .await?;
     let found = found.ok_or_else(|| Refusal::nothing(format!("there is no sweep {number}")))?;
     Ok((view, found))
 }
 
+/// Without a plan, the cells that nobody has met and the progress of the others are missing.
+async fn plan(shared: &Shared, view: &View, number: u32) -> Option<Arc<Plan>> {
+    let plan = shared.plans.of(&view.sweeps, SweepNumber(number)).await;
+    plan.ok()
+}
+
 fn find(snapshot: &Snapshot, prefix: &str) -> Result<(usize, CellId), Refusal> {
-    let none = || Refusal::nothing("no task of that cell has been met so far");
+    let none = || Refusal::nothing("no cell that is known so far has this identity");
     let at = snapshot.find(prefix).ok_or_else(none)?;
     Ok((at, snapshot.cells[at]))
 }

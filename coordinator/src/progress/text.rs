@@ -35,8 +35,6 @@ const DIM: &str = "2";
 pub(super) struct View<'a> {
     pub(super) moment: &'a Moment,
     pub(super) elapsed: Duration,
-    pub(super) rate: Option<f64>,
-    pub(super) left: Option<Estimate>,
 }
 
 /// Something to say, and how much it matters.
@@ -108,13 +106,13 @@ impl View<'_> {
         let m = self.moment;
         let mut parts = Vec::new();
         if m.done() < m.planned {
-            match self.left {
+            match m.left {
                 Some(left) => parts.push(time_left(left)),
                 None if m.workers == 0 => parts.push("no worker".to_owned()),
                 None => {}
             }
         }
-        if let Some(rate) = self.rate.filter(|rate| *rate > 0.0) {
+        if let Some(rate) = m.rate.filter(|rate| *rate > 0.0) {
             parts.push(if rate < 0.95 {
                 format!("{:.1}/min", rate * 60.0)
             } else if rate < 100.0 {
@@ -210,24 +208,29 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// `3 min left (2 to 5 min)`.
-fn time_left(left: Estimate) -> String {
+/// `3 min left (2–5 min)`.
+pub fn time_left(left: Estimate) -> String {
     let mut text = format!("{} left", duration(left.seconds));
-    if let Some((low, high)) = left.interval {
-        let (low, high) = (duration(low), duration(high));
-        if low != high {
-            // The unit once, if both have the same single one.
-            let unit = |text: &str| text.split_once(' ').map(|(_, unit)| unit.to_owned());
-            let short = match (unit(&low), unit(&high)) {
-                (Some(one), Some(other)) if one == other => {
-                    low.split(' ').next().map(str::to_owned)
-                }
-                _ => None,
-            };
-            text.push_str(&format!(" ({}–{high})", short.unwrap_or(low)));
-        }
+    if let Some(range) = range(left) {
+        text.push_str(&format!(" ({range})"));
     }
     text
+}
+
+/// `2–5 min`; `None` if there is no interval, or none that would show.
+pub fn range(left: Estimate) -> Option<String> {
+    let (low, high) = left.interval?;
+    let (low, high) = (duration(low), duration(high));
+    if low == high {
+        return None;
+    }
+    // The unit once, if both have the same single one.
+    let unit = |text: &str| text.split_once(' ').map(|(_, unit)| unit.to_owned());
+    let short = match (unit(&low), unit(&high)) {
+        (Some(one), Some(other)) if one == other => low.split(' ').next().map(str::to_owned),
+        _ => None,
+    };
+    Some(format!("{}–{high}", short.unwrap_or(low)))
 }
 
 /// A duration with about two digits: `45 s`, `3 min`, `2 h 10 min`, `3 d 4 h`.
@@ -301,6 +304,12 @@ mod tests {
             verdicts,
             certified: 11_204,
             worst_excess: Some(-0.0123),
+            rate: Some(59.3),
+            left: Some(Estimate {
+                seconds: 540.0,
+                interval: Some((470.0, 640.0)),
+                longest: 0.0,
+            }),
             ..Moment::default()
         }
     }
@@ -309,11 +318,6 @@ mod tests {
         View {
             moment,
             elapsed: Duration::from_secs(192),
-            rate: Some(59.3),
-            left: Some(Estimate {
-                seconds: 540.0,
-                interval: Some((470.0, 640.0)),
-            }),
         }
     }
 
@@ -385,8 +389,6 @@ mod tests {
         let view = View {
             moment: &waiting,
             elapsed: Duration::ZERO,
-            rate: None,
-            left: None,
         };
         assert_eq!(view.line(), "0/8 0 %, no worker, certified 0");
     }

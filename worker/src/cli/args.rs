@@ -33,7 +33,7 @@ pub struct Cli {
 pub(super) struct JoinArgs {
     #[command(flatten)]
     pub(super) flags: Flags,
-    /// Read options from this file.
+    /// Read options from this file [env: SWEEP_CONFIG].
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Print each option with its value and where it came from, and end.

@@ -26,6 +26,8 @@ use crate::slot::VERSION;
 
 /// The variable with the token.
 const TOKEN: &str = "SWEEP_TOKEN";
+/// The variable with the name of the configuration file.
+const CONFIG: &str = "SWEEP_CONFIG";
 /// Time to leave in after a second request.
 const HURRY: Duration = Duration::from_secs(1);
 
@@ -108,11 +110,12 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// The settings, and where each came from.
 fn settings(args: &JoinArgs) -> anyhow::Result<(Settings, Vec<String>)> {
-    let file = match &args.config {
+    let path = args.config.clone();
+    let file = match path.or_else(|| std::env::var_os(CONFIG).map(Into::into)) {
         None => None,
         Some(path) => {
             let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
+            let text = std::fs::read_to_string(&path)
                 .map_err(|error| BadInput(format!("cannot read `{name}`: {error}")))?;
             Some((name, text))
         }

@@ -3,7 +3,7 @@
 // Whoever opens it shows a token once and gets a session, which lives in this origin's storage: a
 // cookie would be sent to every port of the host, and other ports may be other people's.
 
-import { bar, between, bytes, clip, count, curves, h, histogram, percent, rate, real, replace, seconds, signed, table, words } from "/draw.js";
+import { bar, bytes, clip, count, curves, h, histogram, percent, rate, real, replace, seconds, signed, table, words } from "/draw.js";
 
 const main = document.getElementById("main");
 const $ = (id) => document.getElementById(id);
@@ -226,7 +226,9 @@ function ask(heading, text, yes) {
   return new Promise((answer) => $("ask").addEventListener("close", () => answer($("ask").returnValue === "yes"), { once: true }));
 }
 
-const left = (range) => (range ? between(range) : "–");
+const many = (n, name) => `${count(n)} ${name}${n === 1 ? "" : "s"}`;
+const triedAgain = (n) => `${many(n, "task")} ${n === 1 ? "is" : "are"} tried again.`;
+const left = (time) => time?.text ?? "–";
 
 const done = (m) => m.recorded + m.failed;
 const at = (ms) => new Date(ms).toLocaleString();
@@ -239,7 +241,7 @@ async function home() {
   const note = h("p", { class: "note" });
   const update = (now) => {
     const w = now.workers;
-    note.textContent = `${count(w.attached)} workers with ${count(w.slots)} slots` +
+    note.textContent = `${many(w.attached, "worker")} with ${many(w.slots, "slot")}` +
       (w.draining ? `, ${count(w.draining)} leaving` : "") + (w.detached ? `, ${count(w.detached)} not connected` : "") + ".";
     const columns = [{ name: "Sweep" }, { name: "State" }, { name: "Progress" }, { name: "Done", num: true }, { name: "Rate", num: true, narrow: true },
       { name: "Time left", num: true, narrow: true }, { name: "Certified", num: true }, { name: "Above baseline", num: true },
@@ -248,7 +250,7 @@ async function home() {
       const m = s.moment;
       return [a(`/sweeps/${s.number}`, s.name || `sweep ${s.number}`), badge(s.state),
         m ? bar([["done", m.recorded], ["failed", m.failed]], Math.max(m.planned, 1)) : "–",
-        m ? `${count(done(m))} / ${count(m.planned)}` : "–", s.active ? rate(s.rate) : "–", s.active ? left(s.left) : "–",
+        m ? `${count(done(m))} / ${count(m.planned)}` : "–", s.active ? rate(s.rate) : "–", s.active ? h("span", { title: s.left?.range ? `${s.left.range} (95 %)` : null }, left(s.left)) : "–",
         m ? count(m.certified) : "–", m ? h("span", { class: m.violations ? "bad" : null }, count(m.violations)) : "–",
         m ? signed(m.worst_excess) : "–", m ? h("span", { class: m.failed ? "bad" : null }, count(m.failed)) : "–"];
     });
@@ -284,13 +286,13 @@ function square(number, heat, s, measure, filter) {
   const where = [heat.y.name && `${heat.y.name} ${heat.y.values[s.y]}`, heat.x.name && `${heat.x.name} ${heat.x.values[s.x]}`].filter(Boolean).join(", ");
   const finished = s.runs + s.failed;
   const texts = {
-    excess: [s.excess_step ?? "none", s.excess_step ? signed(s.worst_excess) : "none"],
-    share: [s.runs ? s.share_step : "none", s.runs ? `${count(s.certified)} / ${count(s.runs)}` : "none"],
+    excess: [s.excess_step ?? "none", s.excess_step ? signed(s.worst_excess) : s.runs ? "none" : "–"],
+    share: [s.runs ? s.share_step : "none", s.runs ? `${count(s.certified)} / ${count(s.runs)}` : "–"],
     progress: [s.planned ? shareStep(finished, s.planned) : "none", s.planned ? percent(finished, s.planned) : count(finished)],
   };
   const [step, text] = texts[measure];
   const kind = [step, s.above && measure === "excess" ? "above" : ""].join(" ").trim();
-  const label = `${where}: ${MEASURES[measure].toLowerCase()} ${text}${s.cells > 1 ? `, of ${s.cells} cells` : ""}`;
+  const label = `${where}: ${MEASURES[measure].toLowerCase()} ${text === "–" ? "of no run yet" : text}${s.cells > 1 ? `, of ${s.cells} cells` : ""}`;
   const path = s.cell ? `/sweeps/${number}/cells/${s.cell.slice(0, 16)}` : null;
   if (path) return h("a", { class: kind, href: path, "data-link": true, "data-key": `square ${s.x} ${s.y}`, "aria-label": label, title: label }, text);
   return h("button", { type: "button", class: kind, "data-key": `square ${s.x} ${s.y}`, "aria-label": `${label}; lists them`, title: label, onclick: () => filter(s) }, text);
@@ -385,7 +387,7 @@ async function sweep(number) {
     if (what === "cancel" && !(await ask("Give this sweep up?", "Tasks that are not recorded are not computed. What is recorded is kept; submitting the grid again takes it up.", "Cancel the sweep"))) return;
     try {
       const { tasks } = await post(`/api/sweeps/${number}/${what}`);
-      if (what === "retry") message.textContent = `${count(tasks)} tasks are tried again.`;
+      if (what === "retry") message.textContent = triedAgain(tasks);
     } catch (error) {
       if (error instanceof SignIn) return signPage();
       message.textContent = error.message;
@@ -412,7 +414,7 @@ async function sweep(number) {
       const to = `/sweeps/${number}/cells/${r.cell.slice(0, 16)}`;
       const [first, ...rest] = r.values.length ? r.values : ["the only cell"];
       return [h("a", { href: to, "data-link": true, "data-key": `row ${r.cell}` }, clip(first)), ...rest.map(clip), count(r.runs), count(r.certified), real(r.baseline), real(r.worst), signed(r.excess),
-        h("span", { class: r.failed ? "bad" : null }, count(r.failed)), verdictText(r.verdict)];
+        h("span", { class: r.failed ? "bad" : null }, count(r.failed)), r.runs + r.failed ? verdictText(r.verdict) : h("span", { class: "note" }, "not begun")];
     }), { label: "Cells", caption: `${count(cellData.count)} cells, largest excess first` }),
     pager(cellPage, cellData.page_size, cellData.count, async (page) => { cellPage = page; await read(); }));
   let fields = "";
@@ -442,13 +444,13 @@ async function sweep(number) {
     const verdict = data.overall.verdict;
     const recorded = VERDICTS.reduce((n, v) => n + (verdicts[v] ?? 0), 0);
     replace(facts,
-      h("p", { id: "verdict" }, h("strong", { class: verdict === "violated" ? "bad" : "good" }, own?.active || data.sweep.partial ? `So far: ${words(verdict)}. ` : `${words(verdict)}. `), MEANING[verdict] ?? ""),
+      h("p", { id: "verdict" }, h("strong", { class: verdict === "violated" ? "bad" : verdict === "holds" ? "good" : null }, own?.active || data.sweep.partial ? `So far: ${words(verdict)}. ` : `${words(verdict)}. `), MEANING[verdict] ?? ""),
       bar([["done", m.recorded], ["failed", m.failed]], Math.max(m.planned, 1), true),
       tiles([
         ["Done", percent(done(m), m.planned), `${count(done(m))} of ${count(m.planned)} tasks`],
-        own?.active && ["Rate", rate(own.rate), "over the last minute"],
-        own?.active && ["Time left", left(own.left), status === "paused" ? "paused" : "at that rate", "small"],
-        own?.active && ["In workers' hands", count(m.leased), `${count(now.workers.attached)} workers`],
+        own?.active && ["Rate", rate(own.rate), "over the last half minute"],
+        own?.active && ["Time left", left(own.left), status === "paused" ? "paused" : own.left?.range ? `${own.left.range} (95 %)` : "", "small"],
+        own?.active && ["In workers' hands", count(m.leased), many(now.workers.attached, "worker")],
         ["Certified", count(m.certified), `${percent(m.certified, m.recorded)} of recorded`],
         ["Above the baseline", h("span", { class: m.violations ? "bad" : null }, count(m.violations)), "certified, all cells"],
         ["Worst excess", signed(m.worst_excess), "inside the assumptions"],
@@ -657,14 +659,24 @@ function failureTable(rows, withTask = false) {
 async function failures(number) {
   const box = h("div");
   const message = h("p", { role: "status" });
+  let timer = null;
+  // What fails again at once may do so between two events, and then no event tells of it.
+  const again = (pause) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      read().catch(() => {});
+      if (pause < 60_000) again(2 * pause);
+    }, pause);
+  };
   const read = async () => {
     const data = await get(`/api/sweeps/${number}/failures`);
     const may = session?.may_change && (state?.only === null || state?.only === Number(number));
     const retry = async () => {
       try {
         const { tasks } = await post(`/api/sweeps/${number}/retry`);
-        message.textContent = `${count(tasks)} tasks are tried again.`;
+        message.textContent = triedAgain(tasks);
         await read();
+        again(1000);
       } catch (error) {
         if (error instanceof SignIn) return signPage();
         message.textContent = error.message;
@@ -687,6 +699,7 @@ async function failures(number) {
       if (seen !== null && failed !== seen) read().catch(() => {});
       seen = failed;
     },
+    close: () => clearTimeout(timer),
   };
 }
 

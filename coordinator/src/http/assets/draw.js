@@ -91,14 +91,6 @@ export function words(name) {
   return name.replaceAll("_", " ");
 }
 
-/** From and to, in one unit. */
-export function between([from, to]) {
-  const [unit, name] = to < 100 ? [1, "s"] : to < 6000 ? [60, "min"] : to < 48 * 3600 ? [3600, "h"] : [86400, "days"];
-  const text = (s) => (s / unit).toFixed(s / unit < 9.95 && unit > 1 ? 1 : 0);
-  if (to < 1) return "a moment";
-  return text(from) === text(to) ? `${text(to)} ${name}` : `${text(from)} – ${text(to)} ${name}`;
-}
-
 /** A text that may be long, in one line; the whole of it where the pointer rests. */
 export function clip(text) {
   return text.length > 28 ? h("span", { class: "clip", title: text }, text) : text;
