@@ -63,6 +63,11 @@ impl Cholesky {
         Ok(Self { l: h, n })
     }
 
+    /// The factor's memory.
+    pub fn into_room(self) -> Vec<f64> {
+        self.l
+    }
+
     /// x ← H⁻¹ x.
     pub fn solve(&self, x: &mut [f64]) {
         self.solve_lower(x);
