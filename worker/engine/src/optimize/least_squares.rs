@@ -16,6 +16,7 @@ use common::math::slice::{axpy, max_abs, norm, norm_squared};
 use serde::{Deserialize, Serialize};
 
 use super::{Ask, Optimizer, Stop};
+use crate::kernels::Aligned;
 use crate::linalg::Cholesky;
 
 /// When to stop.
@@ -60,7 +61,17 @@ pub struct LeastSquares {
     stop: Option<Stop>,
     /// What the factorisation works in.
     #[serde(skip)]
-    room: Vec<f64>,
+    room: Room,
+}
+
+/// Memory; what is in it does not count.
+#[derive(Clone, Debug, Default)]
+struct Room(Aligned);
+
+impl PartialEq for Room {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// First μ, relative to the mean of K's diagonal.
@@ -88,13 +99,18 @@ impl LeastSquares {
             x,
             iterations: 0,
             stop: None,
-            room: Vec::new(),
+            room: Room::default(),
         }
     }
 
     /// Why it stopped, if it has.
     pub fn stop(&self) -> Option<Stop> {
         self.stop
+    }
+
+    /// μ.
+    pub fn damping(&self) -> f64 {
+        self.mu
     }
 
     /// Whether the objective is as good as zero.
@@ -127,17 +143,12 @@ impl LeastSquares {
         let n = self.residuals.len();
         let scale = self.scale();
         while self.mu <= RANGE[1] * scale {
-            let mut damped = std::mem::take(&mut self.room);
-            damped.clear();
-            damped.extend_from_slice(&self.gram);
-            for i in 0..n {
-                damped[i * n + i] += self.mu;
-            }
-            if let Ok(factor) = Cholesky::new(damped, n) {
+            let room = std::mem::take(&mut self.room.0);
+            if let Ok(factor) = Cholesky::shifted(room, &self.gram, n, self.mu) {
                 self.weights.clear();
                 self.weights.extend_from_slice(&self.residuals);
                 factor.solve(&mut self.weights);
-                self.room = factor.into_room();
+                self.room.0 = factor.into_room();
                 if max_abs(&self.weights).is_finite() {
                     // ½(‖ρ‖² − ‖ρ + Js‖²) with ρ + Js = μα.
                     self.predicted = 0.5
