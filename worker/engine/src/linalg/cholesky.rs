@@ -243,3 +243,72 @@ fn upper<S: Simd>(s: S, l: &[f64], x: &mut [f64]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::rng::{Philox, Purpose};
+
+    use super::*;
+
+    /// B Bᵀ + I with random B; lower triangle, NaN above: that is not read.
+    fn positive(n: usize) -> Vec<f64> {
+        let rng = Philox::new(n as u64);
+        let b: Vec<f64> = (0..n * n)
+            .map(|i| rng.normal(Purpose::Lanczos, 0, (i / n) as u32, (i % n) as u32))
+            .collect();
+        let mut h = vec![f64::NAN; n * n];
+        for i in 0..n {
+            for j in 0..=i {
+                let own = if i == j { 1.0 } else { 0.0 };
+                h[i * n + j] = own + (0..n).map(|k| b[i * n + k] * b[j * n + k]).sum::<f64>();
+            }
+        }
+        h
+    }
+
+    fn times(h: &[f64], n: usize, x: &[f64]) -> Vec<f64> {
+        let entry = |i: usize, j: usize| h[i.max(j) * n + i.min(j)];
+        let row = |i: usize| (0..n).map(|j| entry(i, j) * x[j]).sum();
+        (0..n).map(row).collect()
+    }
+
+    #[test]
+    fn solutions_give_the_right_hand_side_back() {
+        let mut room = Aligned::default();
+        for n in [0, 1, 2, 7, 8, 9, 16, 31, 64, 100] {
+            let h = positive(n);
+            for shift in [0.0, 3.0] {
+                let factor = Cholesky::shifted(room, &h, n, shift).unwrap();
+                let b: Vec<f64> = (0..n).map(|i| (i as f64 + 0.5).sin()).collect();
+                let mut x = b.clone();
+                factor.solve(&mut x);
+                let mut back = times(&h, n, &x);
+                back.iter_mut().zip(&x).for_each(|(b, x)| *b += shift * x);
+                for (back, b) in back.iter().zip(&b) {
+                    assert!(
+                        (back - b).abs() <= 1e-11 * (1.0 + n as f64),
+                        "{n}: {back} {b}"
+                    );
+                }
+                let (low, high) = factor.pivot_range();
+                assert!(
+                    n == 0 || (low > 0.5 + shift && high >= low),
+                    "{n}: {low} {high}"
+                );
+                // What an earlier, larger factor left there does not count.
+                room = factor.into_room();
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_pivot_that_fails_is_named() {
+        for (n, at) in [(3, 1), (9, 8), (20, 0), (40, 33)] {
+            let mut h = positive(n);
+            h[at * n + at] = -1.0;
+            assert_eq!(Cholesky::new(&h, n).unwrap_err().pivot, at);
+            h[at * n + at] = f64::NAN;
+            assert_eq!(Cholesky::new(&h, n).unwrap_err().pivot, at);
+        }
+    }
+}

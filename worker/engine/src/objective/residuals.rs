@@ -123,14 +123,16 @@ impl Objective<'_> {
         let room = &mut self.residuals;
         for (b, block) in problem.blocks.iter().enumerate() {
             let arena = &mut room.arenas[b];
+            let input = problem.input(block);
             let first = block.rows.0;
             let to = layout.adjoint[problem.program.output] * units;
             for g in 0..block.groups {
                 for k in 0..outputs {
                     let from = k * problem.total_groups() * LANES + first + g * LANES;
                     let adjoint = &mut arena[to + (g * outputs + k) * LANES..][..LANES];
-                    for (a, w) in adjoint.iter_mut().zip(&weights[from..]) {
-                        *a = scale * w;
+                    let seen = observed(&input, g, k);
+                    for ((a, w), seen) in adjoint.iter_mut().zip(&weights[from..]).zip(seen) {
+                        *a = scale * seen * w;
                     }
                 }
             }
@@ -138,7 +140,7 @@ impl Objective<'_> {
                 isa,
                 &self.q_residuals,
                 layout,
-                &problem.input(block),
+                &input,
                 arena,
                 units,
                 &mut self.gradient_q,
@@ -227,16 +229,9 @@ impl Objective<'_> {
                 for g in 0..block.groups {
                     for l in 0..outputs {
                         let adjoint = &mut arena[to + (g * outputs + l) * LANES..][..LANES];
-                        let valid = &input.targets.valid[g * LANES..][..LANES];
-                        let mask = input.targets.mask;
-                        for (lane, a) in adjoint.iter_mut().enumerate() {
-                            let seen =
-                                mask.is_none_or(|m| m[(g * outputs + l) * LANES + lane] != 0.0);
-                            *a = if k == l && seen {
-                                scale * valid[lane]
-                            } else {
-                                0.0
-                            };
+                        let one = if k == l { scale } else { 0.0 };
+                        for (a, seen) in adjoint.iter_mut().zip(observed(&input, g, l)) {
+                            *a = one * seen;
                         }
                     }
                 }
@@ -284,6 +279,20 @@ impl Objective<'_> {
             }
         }
     }
+}
+
+/// 1 where output `k` of a sample of group `g` is observed, 0 elsewhere and in the padding.
+fn observed(input: &BlockInput<'_>, g: usize, k: usize) -> [f64; LANES] {
+    let targets = input.targets;
+    std::array::from_fn(|lane| {
+        let at = (g * targets.outputs + k) * LANES + lane;
+        let seen = targets.mask.is_none_or(|m| m[at] != 0.0);
+        if seen {
+            targets.valid[g * LANES + lane]
+        } else {
+            0.0
+        }
+    })
 }
 
 /// What an operation reads, and how many features that has.

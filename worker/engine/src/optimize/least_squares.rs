@@ -108,11 +108,6 @@ impl LeastSquares {
         self.stop
     }
 
-    /// μ.
-    pub fn damping(&self) -> f64 {
-        self.mu
-    }
-
     /// Whether the objective is as good as zero.
     pub fn is_at_zero(&self) -> bool {
         self.f <= self.settings.zero
@@ -260,5 +255,129 @@ impl Optimizer for LeastSquares {
 
     fn iterations(&self) -> u64 {
         self.iterations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ρ and J, row-major, at a point.
+    type Model = fn(&[f64]) -> (Vec<f64>, Vec<f64>);
+
+    /// Answers every question of the optimiser from ρ and J.
+    fn minimize(model: Model, x: &[f64], iterations: u64) -> LeastSquares {
+        let settings = Settings {
+            zero: 1e-30,
+            gradient: 1e-12,
+            iterations,
+            bound: 1e10,
+        };
+        let mut optimizer = LeastSquares::new(x.to_vec(), settings);
+        let pull = |jacobian: &[f64], weights: &[f64]| {
+            let mut out = vec![0.0; x.len()];
+            for (w, row) in weights.iter().zip(jacobian.chunks_exact(x.len())) {
+                axpy(*w, row, &mut out);
+            }
+            out
+        };
+        loop {
+            match optimizer.ask() {
+                Ask::Nothing(_) => return optimizer,
+                Ask::Gradient(at) => {
+                    let (r, j) = model(at);
+                    let g = pull(&j, &r);
+                    optimizer.tell_gradient(0.5 * norm_squared(&r), &g);
+                }
+                Ask::Residuals(at) => {
+                    let (r, j) = model(at);
+                    let rows: Vec<&[f64]> = j.chunks_exact(x.len()).collect();
+                    let gram = rows
+                        .iter()
+                        .flat_map(|a| rows.iter().map(|b| common::math::slice::dot(a, b)))
+                        .collect();
+                    optimizer.tell_residuals(&r, gram);
+                }
+                Ask::PullBack(at, weights) => {
+                    let product = pull(&model(at).1, weights);
+                    optimizer.tell_product(&product);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Rosenbrock (1960): ρ = (10(y − x²), 1 − x), zero at (1, 1).
+    fn rosenbrock(x: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let r = vec![10.0 * (x[1] - x[0] * x[0]), 1.0 - x[0]];
+        (r, vec![-20.0 * x[0], 10.0, -1.0, 0.0])
+    }
+
+    #[test]
+    fn the_valley_of_rosenbrock_is_crossed() {
+        let o = minimize(rosenbrock, &[-1.2, 1.0], 100);
+        assert_eq!(o.stop(), Some(Stop::Converged));
+        assert!(o.is_at_zero(), "{:e}", o.value());
+        assert!(o.point().iter().all(|x| (x - 1.0).abs() < 1e-14));
+        assert!(o.iterations() < 40, "{}", o.iterations());
+    }
+
+    /// Two equations with three unknowns: of all solutions, the one nearest to the start.
+    #[test]
+    fn an_underdetermined_linear_system_is_solved_by_the_nearest_point() {
+        let model: Model = |x| {
+            let r = vec![x[0] + x[1] + x[2] - 3.0, x[0] - x[2]];
+            (r, vec![1.0, 1.0, 1.0, 1.0, 0.0, -1.0])
+        };
+        let o = minimize(model, &[0.0; 3], 100);
+        assert!(o.is_at_zero(), "{:e}", o.value());
+        assert!(
+            o.point().iter().all(|x| (x - 1.0).abs() < 1e-14),
+            "{:?}",
+            o.point()
+        );
+    }
+
+    /// Powell's singular function (1962): J loses rank at the solution, steps halve the error.
+    #[test]
+    fn a_singular_zero_is_approached_step_by_step() {
+        let model: Model = |x| {
+            let (a, b) = (x[1] - 2.0 * x[2], x[0] - x[3]);
+            let (s, t) = (5.0f64.sqrt(), 10.0f64.sqrt());
+            let r = vec![x[0] + 10.0 * x[1], s * (x[2] - x[3]), a * a, t * b * b];
+            #[rustfmt::skip]
+            let j = vec![
+                1.0, 10.0, 0.0, 0.0,
+                0.0, 0.0, s, -s,
+                0.0, 2.0 * a, -4.0 * a, 0.0,
+                2.0 * t * b, 0.0, 0.0, -2.0 * t * b,
+            ];
+            (r, j)
+        };
+        let o = minimize(model, &[3.0, -1.0, 0.0, 1.0], 200);
+        assert_eq!(o.stop(), Some(Stop::Converged));
+        assert!(o.value() < 1e-16, "{:e}", o.value());
+    }
+
+    #[test]
+    fn a_minimum_above_zero_counts_as_stationary_not_as_zero() {
+        // ½((x² + 1)² + (x − y)²): minimum ½ at 0, where Jᵀρ vanishes.
+        let model: Model = |x| {
+            let r = vec![x[0] * x[0] + 1.0, x[0] - x[1]];
+            (r, vec![2.0 * x[0], 0.0, 1.0, -1.0])
+        };
+        let o = minimize(model, &[1.0, -2.0], 10_000);
+        assert_eq!(o.stop(), Some(Stop::Converged), "{:?}", o.point());
+        assert!(!o.is_at_zero());
+        assert!((o.value() - 0.5).abs() < 1e-12);
+        assert!(max_abs(o.gradient()) <= 1e-12);
+    }
+
+    #[test]
+    fn limits_and_broken_starts_end_it() {
+        let o = minimize(rosenbrock, &[-1.2, 1.0], 3);
+        assert_eq!((o.stop(), o.iterations()), (Some(Stop::IterationLimit), 3));
+        let o = minimize(rosenbrock, &[f64::NAN, 1.0], 3);
+        assert_eq!(o.stop(), Some(Stop::NonFinite));
     }
 }

@@ -10,7 +10,7 @@
 //! | [`lbfgs`] | L-BFGS with a Wolfe line search (Nocedal 1980; Hager & Zhang 2005 for the conditions near rounding) | gradients |
 //! | [`arc`] | adaptive cubic regularisation (Cartis, Gould & Toint 2011) | dense Hessians |
 //! | [`least_squares`] | Levenberg–Marquardt in the space of the residuals (Levenberg 1944; Nielsen 1999) | residuals, Gram matrices J Jᵀ |
-//! | [`levenberg_marquardt`] | damped Gauss–Newton (Marquardt 1963; Nielsen 1999) | Gauss–Newton matrices |
+//! | [`levenberg_marquardt`] | damped Gauss–Newton (Levenberg 1944; Nielsen 1999) | Gauss–Newton matrices |
 //! | [`newton_cg`] | trust-region Newton-CG (Steihaug 1983) | products |
 //! | [`first_order`] | gradient descent and Adam, full batch | gradients |
 //! | [`sgd`] | gradient descent with momentum over batches | gradients of batches |
