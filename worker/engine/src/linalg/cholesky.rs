@@ -36,7 +36,7 @@ impl Cholesky {
     /// # Panics
     /// If `h` is not n × n.
     pub fn new(h: impl AsRef<[f64]>, n: usize) -> Result<Self, NotPositiveDefinite> {
-        Self::shifted(Aligned::default(), h.as_ref(), n, 0.0)
+        Self::shifted(Isa::current(), Aligned::default(), h.as_ref(), n, 0.0)
     }
 
     /// Factors H + `shift`·I in memory that may come from an earlier factor
@@ -48,6 +48,7 @@ impl Cholesky {
     /// # Panics
     /// If `h` is not n × n.
     pub fn shifted(
+        isa: Isa,
         mut room: Aligned,
         h: &[f64],
         n: usize,
@@ -56,7 +57,6 @@ impl Cholesky {
         assert_eq!(h.len(), n * n, "a square matrix");
         let padded = n.next_multiple_of(LANES);
         room.grow(padded * padded);
-        let isa = Isa::current();
         let l: &mut [f64] = &mut room;
         let failed =
             dispatch!(isa => Option<usize>, factor, h: &[f64], n: usize, shift: f64, l: &mut [f64]);
@@ -66,7 +66,7 @@ impl Cholesky {
         }
     }
 
-    /// The factor's memory.
+    /// The factor's memory: L in panels, as the type has it.
     pub fn into_room(self) -> Aligned {
         self.l
     }
@@ -278,7 +278,7 @@ mod tests {
         for n in [0, 1, 2, 7, 8, 9, 16, 31, 64, 100] {
             let h = positive(n);
             for shift in [0.0, 3.0] {
-                let factor = Cholesky::shifted(room, &h, n, shift).unwrap();
+                let factor = Cholesky::shifted(Isa::current(), room, &h, n, shift).unwrap();
                 let b: Vec<f64> = (0..n).map(|i| (i as f64 + 0.5).sin()).collect();
                 let mut x = b.clone();
                 factor.solve(&mut x);

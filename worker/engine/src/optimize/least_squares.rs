@@ -12,6 +12,7 @@
 //! follows Nielsen (1999): after a success μ ← μ·max(1/3, 1 − (2r − 1)³), r the ratio of
 //! actual and predicted decrease, after a failure μ ← μν, ν ← 2ν.
 
+use common::math::Isa;
 use common::math::slice::{axpy, max_abs, norm, norm_squared};
 use serde::{Deserialize, Serialize};
 
@@ -139,7 +140,7 @@ impl LeastSquares {
         let scale = self.scale();
         while self.mu <= RANGE[1] * scale {
             let room = std::mem::take(&mut self.room.0);
-            if let Ok(factor) = Cholesky::shifted(room, &self.gram, n, self.mu) {
+            if let Ok(factor) = Cholesky::shifted(Isa::current(), room, &self.gram, n, self.mu) {
                 self.weights.clear();
                 self.weights.extend_from_slice(&self.residuals);
                 factor.solve(&mut self.weights);

@@ -8,6 +8,7 @@
 //! Sums of squares with fewer residuals than variables have a form of their own,
 //! [`super::least_squares`].
 
+use common::math::Isa;
 use common::math::slice::{dot, max_abs};
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +109,9 @@ impl LevenbergMarquardt {
         }
         self.mu = self.mu.max(RANGE[0] * scale);
         while self.mu <= RANGE[1] * scale {
-            if let Ok(factor) = Cholesky::shifted(Aligned::default(), &self.matrix, n, self.mu) {
+            if let Ok(factor) =
+                Cholesky::shifted(Isa::current(), Aligned::default(), &self.matrix, n, self.mu)
+            {
                 self.step.copy_from_slice(&self.g);
                 self.step.iter_mut().for_each(|s| *s = -*s);
                 factor.solve(&mut self.step);

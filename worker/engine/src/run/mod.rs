@@ -7,6 +7,9 @@
 //!                              gradient or Newton step too large ─► newton in θ ◄────┘
 //! ```
 //!
+//! Sums of squares that can reach zero go from `prepare` to Levenberg–Marquardt in the space of
+//! their residuals, and from zero straight to `examine`.
+//!
 //! The method is `docs/engine.md`; in short: cross the indefinite valleys
 //! with many cheap gradients in head coordinates, finish with few Hessians,
 //! verify in θ. [`Run::advance`] works until it is told to pause or the run is
