@@ -41,7 +41,7 @@ use crate::spec::{CellSpec, FileRef, Optimizer, Start, TaskSpec};
 /// optimisers, certificates, preprocessing, draws.
 ///
 /// Increase it whenever a recorded number of any task may change.
-pub const NUMERICS_VERSION: u32 = 1;
+pub const NUMERICS_VERSION: u32 = 2;
 
 /// What identities need to know of a cell's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

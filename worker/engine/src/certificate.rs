@@ -216,7 +216,7 @@ pub fn examine(
         dense(objective, &gradient, context, &mut e);
     } else if let (Some(head), Some(outer)) = (head, &outer) {
         in_head(head, outer, theta, context, &mut e);
-    } else {
+    } else if !at_zero(objective, &x, &gradient, context, &mut e) {
         large(objective, &gradient, context, &mut e);
     }
     let curvature = context.tolerances.curvature;
@@ -478,6 +478,46 @@ fn dense(
             e.refusal = Some(Refusal::Curvature(Some(direction)));
         }
     }
+}
+
+/// Large sums of squares at an objective near zero: H = JᵀJ + S, where S, the residuals times
+/// the second derivatives of the network, is small. So λ_min(H) ≥ λ_min(S), and for S a few
+/// Lanczos steps exclude what they must, while H itself, with its many eigenvalues near zero,
+/// would take as many steps as there are residuals. `false` where S is not small enough.
+///
+/// With λ_min(H) ≥ −c the damped Newton step is at most ‖∇‖/(damping − c).
+fn at_zero(
+    objective: &mut Objective<'_>,
+    x: &[f64],
+    gradient: &[f64],
+    context: &Context<'_>,
+    e: &mut Examination,
+) -> bool {
+    /// Largest objective that is tried.
+    const SMALL: f64 = 1e-18;
+    if objective.residual_count().is_none() || !(e.objective <= SMALL) {
+        return false;
+    }
+    let n = x.len();
+    let largest = lanczos::largest(n, |v, out| objective.products(v, out), context.seed);
+    let damping = 1e-8 * largest.max(1.0);
+    let level = -0.1 * context.tolerances.curvature.min(1e-8) * largest.max(1.0);
+    let l = lanczos::run_briefly(
+        n,
+        |v, out| objective.beyond_gauss_newton(x, v, out),
+        context.seed,
+        |_| level,
+    );
+    objective.ensure_linearized(x);
+    if !(l.failure_probability <= lanczos::DELTA && l.bound() >= level) {
+        return false;
+    }
+    e.max_eigenvalue = Some(largest);
+    e.min_eigenvalue = Some(level);
+    e.method = Some(EigenvalueMethod::Lanczos);
+    e.failure_probability = Some(l.failure_probability);
+    e.newton_step = Some(norm(gradient) / (damping + level));
+    true
 }
 
 /// Large problems without head coordinates: H + shift factored, or Lanczos.

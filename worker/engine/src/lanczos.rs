@@ -56,6 +56,26 @@ impl Extremes {
 /// or the steps run out.
 pub(crate) fn run(
     n: usize,
+    product: impl FnMut(&[f64], &mut [f64]),
+    seed: u64,
+    level: impl Fn(f64) -> f64,
+) -> Extremes {
+    look_every(STRIDE, n, product, seed, level)
+}
+
+/// As [`run`], for a matrix whose eigenvalues all lie far above the level: few steps tell.
+pub(crate) fn run_briefly(
+    n: usize,
+    product: impl FnMut(&[f64], &mut [f64]),
+    seed: u64,
+    level: impl Fn(f64) -> f64,
+) -> Extremes {
+    look_every(2, n, product, seed, level)
+}
+
+fn look_every(
+    stride: usize,
+    n: usize,
     mut product: impl FnMut(&[f64], &mut [f64]),
     seed: u64,
     level: impl Fn(f64) -> f64,
@@ -63,14 +83,14 @@ pub(crate) fn run(
     let mut basis = Basis::new(random_unit(n, seed));
     let mut image = vec![0.0; n];
     let limit = STEPS.min(n);
-    let mut look = STRIDE;
+    let mut look = stride;
     let probability = loop {
         product(basis.last(), &mut image);
         let grown = basis.grow(&image);
         let k = basis.alpha.len();
         let exhausted = k >= limit || !grown;
         if k >= look || exhausted {
-            look = k + STRIDE;
+            look = k + stride;
             let (low, high) = basis.projection().extreme_eigenvalues();
             let level = level(high);
             let probability = match () {
@@ -93,6 +113,28 @@ pub(crate) fn run(
         lowest: basis.ritz_vector(smallest),
         failure_probability: probability,
         level: level(largest),
+    }
+}
+
+/// The largest eigenvalue, as the Ritz value that no longer grows.
+pub(crate) fn largest(n: usize, mut product: impl FnMut(&[f64], &mut [f64]), seed: u64) -> f64 {
+    /// Steps between looks.
+    const LOOK: usize = 5;
+    let mut basis = Basis::new(random_unit(n, seed));
+    let mut image = vec![0.0; n];
+    let mut before = f64::NEG_INFINITY;
+    loop {
+        product(basis.last(), &mut image);
+        let grown = basis.grow(&image);
+        let k = basis.alpha.len();
+        if k.is_multiple_of(LOOK) || !grown || k >= STEPS.min(n) {
+            let (_, high) = basis.projection().extreme_eigenvalues();
+            let settled = high - before <= 1e-12 * high.abs();
+            if settled || !grown || k >= STEPS.min(n) || high.is_nan() {
+                return high;
+            }
+            before = high;
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 )]
 
 use common::math::{CpuLevel, Isa};
-use engine::kernels::{self, LANES, Operand, Product, WIDE};
+use engine::kernels::{self, Aligned, LANES, Layer, Operand, Product, WIDE};
+use engine::linalg::Cholesky;
 
 fn numbers(n: usize, seed: u64) -> Vec<f64> {
     let rng = common::rng::Philox::new(seed);
@@ -185,6 +186,93 @@ fn an_outer_product_sums_the_samples_in_the_stated_order() {
                         &mut scratch,
                     );
                     assert!(out == want, "{rows}x{cols} groups {groups} {isa:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gram_entry_is_a_product_of_two_chains_added_once_a_layer() {
+    for (rows, cols, outputs, groups) in [(1, 1, 1, 1), (3, 5, 2, 2), (8, 2, 3, 1), (17, 9, 1, 3)] {
+        let left = numbers(outputs * groups * rows * LANES, 1);
+        let right = numbers(groups * cols * LANES, 2);
+        let n = outputs * groups * LANES;
+        let before = numbers(n * n, 3);
+        // Row i is output k, group g, lane.
+        let place = |i: usize| {
+            let (k, rest) = (i / (groups * LANES), i % (groups * LANES));
+            (k, rest / LANES, rest % LANES)
+        };
+        let inner = |a: &[f64], b: &[f64], i: usize, j: usize, features: usize, init: f64| {
+            (0..features).fold(init, |chain, f| {
+                a[f * LANES + i].mul_add(b[f * LANES + j], chain)
+            })
+        };
+        let mut want = before.clone();
+        for i in 0..n {
+            for j in 0..n {
+                let ((k, g, a), (l, h, b)) = (place(i), place(j));
+                let panel = |k: usize, g: usize| &left[(k * groups + g) * rows * LANES..];
+                let sample = |g: usize| &right[g * cols * LANES..];
+                let outer = inner(panel(k, g), panel(l, h), a, b, rows, 0.0);
+                let value = inner(sample(g), sample(h), a, b, cols, 1.0);
+                want[i * n + j] = outer.mul_add(value, before[i * n + j]);
+            }
+        }
+        for isa in levels() {
+            let mut out = before.clone();
+            let layer = Layer {
+                left: &left,
+                rows,
+                right: &right,
+                cols,
+                bias: 1.0,
+            };
+            kernels::gram(isa, layer, outputs, groups, &mut out);
+            for i in 0..n {
+                assert!(out[i * n..][..=i] == want[i * n..][..=i], "row {i} {isa:?}");
+                // Tiles above the diagonal are left alone.
+                let above = i * n + (i / LANES + 1) * LANES..(i + 1) * n;
+                assert!(out[above.clone()] == before[above], "row {i} {isa:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cholesky_entry_is_one_ascending_chain_over_its_pivot() {
+    for n in [1, 7, 8, 9, 20] {
+        let b = numbers(n * n, 5);
+        let mut h = vec![0.0; n * n];
+        for i in 0..n {
+            for j in 0..n {
+                h[i * n + j] = (0..n).map(|k| b[i * n + k] * b[j * n + k]).sum();
+            }
+        }
+        let shift = 0.5;
+        let mut want = vec![0.0f64; n * n];
+        for i in 0..n {
+            for j in 0..=i {
+                let start = h[i * n + j] + if i == j { shift } else { 0.0 };
+                let chain = (0..j).fold(start, |chain, k| {
+                    (-want[i * n + k]).mul_add(want[j * n + k], chain)
+                });
+                want[i * n + j] = if i == j {
+                    chain.sqrt()
+                } else {
+                    chain / want[j * n + j]
+                };
+            }
+        }
+        let padded = n.next_multiple_of(LANES);
+        for isa in levels() {
+            let factor = Cholesky::shifted(isa, Aligned::default(), &h, n, shift);
+            let panels = factor.expect("positive definite").into_room();
+            for i in 0..n {
+                for j in 0..=i {
+                    let got = panels[(i / LANES * padded + j) * LANES + i % LANES];
+                    assert!(got == want[i * n + j], "{n} {i} {j} {isa:?}");
                 }
             }
         }

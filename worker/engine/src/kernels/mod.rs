@@ -13,16 +13,20 @@
 //!   the groups, one a lane, joined by the tree of `Simd::sum`; otherwise one
 //!   chain over the samples in ascending order; the block's sum is then added
 //!   to the output in one addition;
+//! * an entry of [`gram`]: two chains ascending in the features, and one fused
+//!   multiply-add of their product a layer;
 //! * so no result depends on tile sizes, instruction sets or threads.
 
 mod aligned;
 mod elementwise;
 mod gemm;
+mod gram;
 mod image;
 
 pub use aligned::Aligned;
 pub use elementwise::{add_into, copy, hadamard, hadamard_add, hadamard_sum, row_sums, zero};
 pub use gemm::{PANEL, Product, WIDE, affine, outer};
+pub use gram::{Layer, gram};
 pub use image::{gather, pool, scatter, spread};
 
 pub use common::math::simd::LANES;

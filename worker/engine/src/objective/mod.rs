@@ -20,6 +20,7 @@
 mod evaluator;
 mod penalty;
 mod problem;
+mod residuals;
 
 pub(crate) use evaluator::Entries;
 pub use evaluator::Evaluator;
@@ -76,6 +77,9 @@ pub struct Objective<'p> {
     at_gradient: Vec<f64>,
     directions: Vec<f64>,
     results: Vec<f64>,
+    residuals: residuals::Residuals,
+    /// Program coordinates of the point of `residuals`.
+    q_residuals: Vec<f64>,
     /// Work done so far.
     pub work: Work,
 }
@@ -112,6 +116,8 @@ impl<'p> Objective<'p> {
             at_gradient: Vec::new(),
             directions: Vec::new(),
             results: Vec::new(),
+            residuals: residuals::Residuals::default(),
+            q_residuals: Vec::new(),
             work: Work::default(),
         }
     }
@@ -446,6 +452,25 @@ impl<'p> Objective<'p> {
         }
         self.directions = directions;
         self.results = results;
+    }
+
+    /// out = (H − G)·v at `x`, G the Gauss–Newton matrix: what the residuals and the second
+    /// derivatives of the network add to it. Counts as two products.
+    pub(crate) fn beyond_gauss_newton(&mut self, x: &[f64], v: &[f64], out: &mut [f64]) {
+        self.ensure_linearized(x);
+        self.products(v, out);
+        let mut own = vec![0.0; v.len()];
+        let work = self.work;
+        self.evaluator.set_gauss_newton(true);
+        self.linearize(x, &mut own);
+        self.work = work;
+        self.at_gradient.fill(0.0);
+        self.products(v, &mut own);
+        self.evaluator.set_gauss_newton(false);
+        self.at.clear();
+        for (o, g) in out.iter_mut().zip(&own) {
+            *o -= g;
+        }
     }
 
     /// The dense generalised Gauss–Newton matrix Jᵀ ℓ″ J plus that of the

@@ -1,13 +1,19 @@
 //! Levenberg–Marquardt on the generalised Gauss–Newton matrix.
 //!
-//! Steps solve (G + μ·diag(max(G_ii, 1e-6·max G))) s = −g with G = Jᵀ ℓ″ J, the
-//! damping of Marquardt (1963), changed by Nielsen's rule (1999): after a success
+//! Steps solve (G + μI) s = −g with G = Jᵀ ℓ″ J, the damping of Levenberg (1944), the
+//! same for all variables: with Marquardt's, in proportion to G_ii, variables that
+//! hardly matter run away. It follows Nielsen's rule (1999): after a success
 //! μ ← μ·max(1/3, 1 − (2ρ − 1)³), after a failure μ ← μν, ν ← 2ν.
+//!
+//! Sums of squares with fewer residuals than variables have a form of their own,
+//! [`super::least_squares`].
 
+use common::math::Isa;
 use common::math::slice::{dot, max_abs};
 use serde::{Deserialize, Serialize};
 
 use super::{Ask, Optimizer, Stop};
+use crate::kernels::Aligned;
 use crate::linalg::Cholesky;
 
 /// When to stop.
@@ -47,10 +53,10 @@ pub struct LevenbergMarquardt {
     iterations: u64,
 }
 
-/// First μ, relative to the diagonal.
+/// First μ, relative to the mean of G's diagonal.
 const MU: f64 = 1e-3;
-/// Steps refused in a row are at most about this many: μ passes 1e16.
-const MU_LIMIT: f64 = 1e16;
+/// Smallest and largest μ, relative to the same.
+const RANGE: [f64; 2] = [1e-16, 1e8];
 
 impl LevenbergMarquardt {
     /// Starts at `x`.
@@ -62,7 +68,7 @@ impl LevenbergMarquardt {
             f: f64::NAN,
             g: vec![0.0; n],
             matrix: Vec::new(),
-            mu: MU,
+            mu: 0.0,
             nu: 2.0,
             step: vec![0.0; n],
             predicted: 0.0,
@@ -96,14 +102,16 @@ impl LevenbergMarquardt {
     /// The step for the current μ; μ grows until it can be had.
     fn propose(&mut self) {
         let n = self.x.len();
-        let largest = (0..n).fold(0.0f64, |m, i| m.max(self.matrix[i * n + i]));
-        let floor = (1e-6 * largest).max(f64::MIN_POSITIVE);
-        while self.mu < MU_LIMIT {
-            let mut damped = self.matrix.clone();
-            for i in 0..n {
-                damped[i * n + i] += self.mu * self.matrix[i * n + i].max(floor);
-            }
-            if let Ok(factor) = Cholesky::new(damped, n) {
+        let trace = (0..n).fold(0.0, |sum, i| sum + self.matrix[i * n + i]);
+        let scale = (trace / n.max(1) as f64).max(f64::MIN_POSITIVE);
+        if self.mu == 0.0 {
+            self.mu = MU * scale;
+        }
+        self.mu = self.mu.max(RANGE[0] * scale);
+        while self.mu <= RANGE[1] * scale {
+            if let Ok(factor) =
+                Cholesky::shifted(Isa::current(), Aligned::default(), &self.matrix, n, self.mu)
+            {
                 self.step.copy_from_slice(&self.g);
                 self.step.iter_mut().for_each(|s| *s = -*s);
                 factor.solve(&mut self.step);
@@ -160,7 +168,7 @@ impl Optimizer for LevenbergMarquardt {
             self.g.copy_from_slice(gradient);
             self.iterations += 1;
             let t = 2.0 * ratio - 1.0;
-            self.mu = (self.mu * (1.0 - t * t * t).max(1.0 / 3.0)).max(1e-20);
+            self.mu *= (1.0 - t * t * t).max(1.0 / 3.0);
             self.nu = 2.0;
             self.arrived();
         } else {

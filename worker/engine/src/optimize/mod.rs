@@ -9,7 +9,8 @@
 //! |---|---|---|
 //! | [`lbfgs`] | L-BFGS with a Wolfe line search (Nocedal 1980; Hager & Zhang 2005 for the conditions near rounding) | gradients |
 //! | [`arc`] | adaptive cubic regularisation (Cartis, Gould & Toint 2011) | dense Hessians |
-//! | [`levenberg_marquardt`] | damped Gauss–Newton (Marquardt 1963; Nielsen 1999) | Gauss–Newton matrices |
+//! | [`least_squares`] | Levenberg–Marquardt in the space of the residuals (Levenberg 1944; Nielsen 1999) | residuals, Gram matrices J Jᵀ |
+//! | [`levenberg_marquardt`] | damped Gauss–Newton (Levenberg 1944; Nielsen 1999) | Gauss–Newton matrices |
 //! | [`newton_cg`] | trust-region Newton-CG (Steihaug 1983) | products |
 //! | [`first_order`] | gradient descent and Adam, full batch | gradients |
 //! | [`sgd`] | gradient descent with momentum over batches | gradients of batches |
@@ -17,6 +18,7 @@
 pub mod arc;
 pub mod first_order;
 pub mod lbfgs;
+pub mod least_squares;
 pub mod levenberg_marquardt;
 pub mod linesearch;
 pub mod newton_cg;
@@ -37,6 +39,10 @@ pub enum Ask<'a> {
     Hessian,
     /// The dense Gauss–Newton matrix at this point.
     GaussNewton(&'a [f64]),
+    /// Residuals ρ and the Gram matrix J Jᵀ of their derivatives at this point.
+    Residuals(&'a [f64]),
+    /// Jᵀ at this point times these weights of the residuals.
+    PullBack(&'a [f64], &'a [f64]),
     /// Nothing: the optimiser has stopped.
     Nothing(Stop),
 }
@@ -64,7 +70,7 @@ pub trait Optimizer {
     /// Answers [`Ask::Gradient`] or [`Ask::Linearize`].
     fn tell_gradient(&mut self, value: f64, gradient: &[f64]);
 
-    /// Answers [`Ask::Product`].
+    /// Answers [`Ask::Product`] or [`Ask::PullBack`].
     fn tell_product(&mut self, product: &[f64]) {
         let _ = product;
         unreachable!("this optimiser asks for no products");
@@ -74,6 +80,17 @@ pub trait Optimizer {
     fn tell_hessian(&mut self, hessian: Vec<f64>) {
         let _ = hessian;
         unreachable!("this optimiser asks for no Hessian");
+    }
+
+    /// Memory for the next matrix: an old one that is not needed any more, of any length.
+    fn room(&mut self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Answers [`Ask::Residuals`]; of the matrix the lower triangle counts.
+    fn tell_residuals(&mut self, residuals: &[f64], gram: Vec<f64>) {
+        let _ = (residuals, gram);
+        unreachable!("this optimiser asks for no residuals");
     }
 
     /// The best point so far.

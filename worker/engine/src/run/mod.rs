@@ -7,6 +7,9 @@
 //!                              gradient or Newton step too large ─► newton in θ ◄────┘
 //! ```
 //!
+//! Sums of squares that can reach zero go from `prepare` to Levenberg–Marquardt in the space of
+//! their residuals, and from zero straight to `examine`.
+//!
 //! The method is `docs/engine.md`; in short: cross the indefinite valleys
 //! with many cheap gradients in head coordinates, finish with few Hessians,
 //! verify in θ. [`Run::advance`] works until it is told to pause or the run is
@@ -33,7 +36,9 @@ use crate::linear::LinearProblem;
 use crate::objective::{Chart, Objective, Problem, Work};
 use crate::optimize::first_order::FirstOrder;
 use crate::optimize::sgd::Sgd;
-use crate::optimize::{Ask, Optimizer, Stop, arc, lbfgs, levenberg_marquardt, newton_cg};
+use crate::optimize::{
+    Ask, Optimizer, Stop, arc, lbfgs, least_squares, levenberg_marquardt, newton_cg,
+};
 use curve::Curve;
 use growth::Growth;
 
@@ -93,6 +98,7 @@ enum Stage {
     },
     FirstOrder(FirstOrder),
     Sgd(Sgd),
+    LeastSquares(Box<least_squares::LeastSquares>),
     LevenbergMarquardt(Box<levenberg_marquardt::LevenbergMarquardt>),
     Arc(Box<arc::Arc>),
     NewtonCg(Box<newton_cg::NewtonCg>),
@@ -360,6 +366,13 @@ impl<'p> Run<'p> {
                 }
                 None
             }
+            Stage::LeastSquares(mut optimizer) => {
+                match self.drive(optimizer.as_mut(), over_budget) {
+                    None => self.state.stage = Stage::LeastSquares(optimizer),
+                    Some(stop) => self.after_least_squares(&optimizer, stop, over_budget),
+                }
+                None
+            }
             Stage::LevenbergMarquardt(mut optimizer) => {
                 match self.drive(optimizer.as_mut(), over_budget) {
                     None => self.state.stage = Stage::LevenbergMarquardt(optimizer),
@@ -408,6 +421,7 @@ impl<'p> Run<'p> {
         objective.work = work;
         let n = objective.len();
         let mut told = None;
+        let mut room = optimizer.room();
         match optimizer.ask() {
             Ask::Nothing(stop) => return Some(stop),
             Ask::Gradient(x) => {
@@ -426,6 +440,18 @@ impl<'p> Run<'p> {
                 objective.ensure_linearized(optimizer.point());
                 let mut out = vec![0.0; n];
                 objective.products(v, &mut out);
+                optimizer.tell_product(&out);
+            }
+            Ask::Residuals(x) => {
+                let count = objective.residual_count().unwrap_or(0);
+                let mut residuals = vec![0.0; count];
+                room.resize(count * count, 0.0);
+                objective.residuals(x, &mut residuals, &mut room);
+                optimizer.tell_residuals(&residuals, room);
+            }
+            Ask::PullBack(x, weights) => {
+                let mut out = vec![0.0; n];
+                objective.pull_back_residuals(x, weights, &mut out);
                 optimizer.tell_product(&out);
             }
             Ask::GaussNewton(x) => {

@@ -14,7 +14,9 @@ use crate::linalg::multiply;
 use crate::objective::{Chart, Objective};
 use crate::optimize::first_order::{FirstOrder, Rule};
 use crate::optimize::sgd::Sgd;
-use crate::optimize::{Ask, Optimizer, Stop, arc, lbfgs, levenberg_marquardt, newton_cg};
+use crate::optimize::{
+    Ask, Optimizer, Stop, arc, lbfgs, least_squares, levenberg_marquardt, newton_cg,
+};
 
 /// L-BFGS iterations of one descent; deep bodies get the longer one.
 const DESCENT: u64 = 20_000;
@@ -311,6 +313,53 @@ impl<'p> Run<'p> {
         stays
     }
 
+    /// Levenberg–Marquardt in the space of the residuals, where the objective is a sum of squares
+    /// that may reach zero: smooth, no more residuals than variables.
+    fn begin_least_squares(&mut self) -> Option<Stage> {
+        /// Steps; the longest valleys seen took 200.
+        const STEPS: u64 = 500;
+        /// ½ρ² of a residual at the rounding of its parts, in units of 1 + y².
+        const ZERO: f64 = 1e-28;
+        let objective = self.objective();
+        let count = objective.residual_count()?;
+        if count > certificate::DENSE || count > objective.len() || objective.has_kinks() {
+            return None;
+        }
+        let linear = self.setup.linear;
+        let seen = |i: usize| linear.mask.is_none_or(|m| m[i] != 0.0);
+        let squares = linear.targets.iter().enumerate().filter(|(i, _)| seen(*i));
+        let sum = squares.fold(0.0, |sum, (_, y)| y.mul_add(*y, sum));
+        let settings = least_squares::Settings {
+            zero: ZERO * (1.0 + sum / linear.rows() as f64),
+            gradient: AIM.min(0.03 * self.setup.tolerances.gradient),
+            iterations: STEPS,
+            bound: BOUND,
+        };
+        let x = self.variables();
+        let optimizer = least_squares::LeastSquares::new(x, settings);
+        Some(Stage::LeastSquares(Box::new(optimizer)))
+    }
+
+    /// At zero the certificate follows; elsewhere the other phases find out what the point is.
+    pub(super) fn after_least_squares(
+        &mut self,
+        optimizer: &least_squares::LeastSquares,
+        stop: Stop,
+        over_budget: bool,
+    ) {
+        self.set_variables(optimizer.point());
+        let polish = self.setup.polish || self.setup.method == Method::Auto;
+        self.state.non_finite |= stop == Stop::NonFinite;
+        let over = over_budget || self.state.non_finite || stop == Stop::Diverging;
+        self.state.stage = if over || !polish || optimizer.is_at_zero() {
+            Stage::Examine
+        } else if stop == Stop::Converged {
+            self.begin_newton()
+        } else {
+            self.begin_descent()
+        };
+    }
+
     /// First phase by method.
     pub(super) fn begin_method(&mut self) -> Stage {
         /// Steps of the first-order methods before the polish.
@@ -319,6 +368,11 @@ impl<'p> Run<'p> {
         const EPOCHS: u32 = 500;
         /// Steps of Levenberg–Marquardt.
         const LEVENBERG_MARQUARDT: u64 = 500;
+        if matches!(self.setup.method, Method::Auto | Method::LevenbergMarquardt)
+            && let Some(stage) = self.begin_least_squares()
+        {
+            return stage;
+        }
         let x = self.variables();
         let tolerance = SWITCH;
         match self.setup.method {
