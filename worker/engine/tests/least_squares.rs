@@ -6,8 +6,8 @@ mod support;
 
 use common::decode::decode_start;
 use common::layout::standard_start;
-use common::math::Isa;
 use common::math::slice::{dot, max_abs, norm_squared};
+use common::math::{Isa, scalar as math};
 use common::record::{EigenvalueMethod, Outcome};
 use engine::linalg::Tridiagonal;
 use engine::objective::{Chart, Objective};
@@ -48,9 +48,9 @@ fn residuals_and_their_gram_matrix_agree_with_the_objective() {
     let mut masked = json!({"targets": ["y", "t"], "mask": ["m", "k"], "inputs": ["x"]});
     let names = ["x", "y", "t", "m", "k"].map(String::from);
     let columns = [
-        column(f64::sin),
-        column(f64::cos),
-        column(|i| (0.3 * i).sin()),
+        column(math::sin),
+        column(math::cos),
+        column(|i| math::sin(0.3 * i)),
         column(|i| f64::from(u8::from(i % 3.0 != 0.0))),
         column(|i| f64::from(u8::from(i % 4.0 != 1.0))),
     ];

@@ -13,7 +13,7 @@
 //!   the groups, one a lane, joined by the tree of `Simd::sum`; otherwise one
 //!   chain over the samples in ascending order; the block's sum is then added
 //!   to the output in one addition;
-//! * an entry of [`gram`]: two chains ascending in the features, and one fused
+//! * an entry of [`gram()`]: two chains ascending in the features, and one fused
 //!   multiply-add of their product a layer;
 //! * so no result depends on tile sizes, instruction sets or threads.
 
