@@ -105,10 +105,6 @@ impl Sweep {
         let (shown, keep) = (Arc::clone(&store), settings.minima);
         // What is over is told of below.
         let sweeps = Sweeps::new(handle.clone(), shown, address, keep, None);
-        ground.window.open(View {
-            sweeps: Arc::clone(&sweeps),
-            only: Some(stored.number),
-        });
         let told = settings.notify.clone().map(Notices::new);
         let violations = (told.clone()).map(|told| tokio::spawn(told.watch(handle.clone())));
         let progress = Progress::new(settings.progress);
@@ -122,6 +118,11 @@ impl Sweep {
             workload: Box::new(workload),
         };
         handle.send(Input::Sweep { new, ended });
+        // Whoever looks finds the sweep.
+        ground.window.open(View {
+            sweeps: Arc::clone(&sweeps),
+            only: Some(stored.number),
+        });
         let helpers = Helpers {
             local: ground.start_local(&settings),
             launched: ground.launch(&settings, &handle, &say),

@@ -2,6 +2,7 @@
 //! of the others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ pub struct Sweeps<S> {
     /// Who is told when a sweep is over.
     notices: Option<Arc<Notices>>,
     paces: Paces,
+    /// How often a sweep was carried out, for the first time or again.
+    begun: AtomicU64,
     lives: Mutex<BTreeMap<SweepNumber, Life>>,
 }
 
@@ -99,6 +102,7 @@ impl<S: Store> Sweeps<S> {
             keep,
             notices,
             paces: Paces::default(),
+            begun: AtomicU64::new(0),
             lives: Mutex::new(BTreeMap::new()),
         });
         tokio::spawn(watch(Arc::downgrade(&sweeps)));
@@ -108,6 +112,11 @@ impl<S: Store> Sweeps<S> {
     /// The store.
     pub fn store(&self) -> &Arc<S> {
         &self.store
+    }
+
+    /// How often a sweep was begun or taken up again: while this stays, what is over stays as it is.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// How fast the active ones go.
@@ -184,6 +193,7 @@ impl<S: Store> Sweeps<S> {
         take_up: TakeUp,
     ) {
         let number = stored.number;
+        self.begun.fetch_add(1, Ordering::Relaxed);
         let workload = GridSweep::new(grid, data, self.keep);
         let (ended, end) = oneshot::channel();
         let new = NewSweep {

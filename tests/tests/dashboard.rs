@@ -476,7 +476,7 @@ fn failed_tasks_are_tried_again_by_a_button_in_a_browser() {
     browser.click("form.sign button");
     browser.wait_for("!!document.querySelector('#do-retry')");
     // Tried again where they fail again: the number of the last attempt shows that they were.
-    let attempt = "document.querySelector('main tbody td')?.textContent ?? ''";
+    let attempt = "document.querySelector('main tbody tr')?.firstElementChild.textContent ?? ''";
     let before = browser.eval(attempt);
     browser.click("#do-retry");
     browser

@@ -3,7 +3,8 @@
 //! A summary of a million tasks takes a good part of a second. So it is kept
 //! for [`SHARE`] times as long as it took to make: whoever looks, however many
 //! look, making summaries takes at most a twentieth of one processor a sweep.
-//! The scheduler only copies what is recorded; the rest happens elsewhere.
+//! The scheduler only copies what is recorded; the rest happens elsewhere. One of a
+//! sweep that is over comes from the store, and is kept for [`OVER`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +25,9 @@ use crate::sweeps::Sweeps;
 const SHARE: u32 = 20;
 /// How long one is kept at least.
 const LEAST: Duration = Duration::from_secs(1);
+/// How long one of a sweep that is over is kept at least, if none is begun meanwhile: another sweep
+/// may record tasks that the two have in common.
+const OVER: Duration = Duration::from_secs(600);
 /// Sweeps whose summaries are kept.
 const SWEEPS: usize = 16;
 
@@ -48,6 +52,8 @@ type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
 struct Kept {
     snapshot: Arc<Snapshot>,
     until: Instant,
+    /// See [`Sweeps::begun`].
+    begun: u64,
 }
 
 /// The summaries that were made last.
@@ -82,11 +88,12 @@ impl Snapshots {
         let slot = self.slot(number);
         // Whoever comes while one is made waits for it.
         let mut kept = slot.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|k| k.until > Instant::now()) {
+        let (began, begun) = (Instant::now(), sweeps.begun());
+        let is_fresh = |kept: &&Kept| kept.until > began && kept.begun == begun;
+        if let Some(kept) = kept.as_ref().filter(is_fresh) {
             return Ok(Some(Arc::clone(&kept.snapshot)));
         }
-        let began = Instant::now();
-        let Some(recorded) = recorded(sweeps, number).await? else {
+        let Some((recorded, over)) = recorded(sweeps, number).await? else {
             return Ok(None);
         };
         let make = move || {
@@ -101,17 +108,19 @@ impl Snapshots {
         let snapshot = Arc::new(Snapshot { summary, cells });
         *kept = Some(Kept {
             snapshot: Arc::clone(&snapshot),
-            until: Instant::now() + (began.elapsed() * SHARE).max(LEAST),
+            until: Instant::now() + (began.elapsed() * SHARE).max(if over { OVER } else { LEAST }),
+            begun,
         });
         Ok(Some(snapshot))
     }
 }
 
-/// What is recorded of a sweep: from the scheduler if it is live, else from the store.
+/// What is recorded of a sweep, from the scheduler if it is live, else from the store; and whether
+/// it is over.
 async fn recorded(
     sweeps: &Sweeps<AnyStore>,
     number: SweepNumber,
-) -> Result<Option<Recorded>, Refusal> {
+) -> Result<Option<(Recorded, bool)>, Refusal> {
     let live = sweeps.handle().look(move |core: &Core| {
         let status = core.status();
         let own = status.sweeps.iter().find(|s| s.number == number)?;
@@ -120,7 +129,7 @@ async fn recorded(
         Some(grid.so_far(own.duplicates))
     });
     if let Some(Some(recorded)) = live.await {
-        return Ok(Some(recorded));
+        return Ok(Some((recorded, false)));
     }
     let kept = sweeps.kept(number).await.map_err(Refusal::unavailable)?;
     let Some(kept) = kept else {
@@ -133,5 +142,9 @@ async fn recorded(
     if kept.stored.state == SweepState::Cancelled {
         workload.cancel_rest();
     }
-    Ok(Some(workload.so_far(duplicates)))
+    let over = matches!(
+        kept.stored.state,
+        SweepState::Finished | SweepState::Cancelled
+    );
+    Ok(Some((workload.so_far(duplicates), over)))
 }
