@@ -270,7 +270,8 @@ mod tests {
     fn minimize(model: Model, x: &[f64], iterations: u64) -> LeastSquares {
         let settings = Settings {
             zero: 1e-30,
-            gradient: 1e-12,
+            // What values near 1 can tell apart: the root of their rounding.
+            gradient: 1e-7,
             iterations,
             bound: 1e10,
         };
@@ -371,7 +372,7 @@ mod tests {
         assert_eq!(o.stop(), Some(Stop::Converged), "{:?}", o.point());
         assert!(!o.is_at_zero());
         assert!((o.value() - 0.5).abs() < 1e-12);
-        assert!(max_abs(o.gradient()) <= 1e-12);
+        assert!(max_abs(o.gradient()) <= 1e-7);
     }
 
     #[test]
