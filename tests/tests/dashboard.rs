@@ -480,7 +480,7 @@ fn failed_tasks_are_tried_again_by_a_button_in_a_browser() {
     let before = browser.eval(attempt);
     browser.click("#do-retry");
     browser
-        .wait_for("document.querySelector('p[role=status]').textContent.includes('tried again')");
+        .wait_for("document.querySelector('p[role=status]')?.textContent.includes('tried again')");
     browser.wait_for(&format!("{aside} > 0 && ({attempt}) !== {before}"));
     // And where there is room.
     drop(cramped);
@@ -490,7 +490,7 @@ fn failed_tasks_are_tried_again_by_a_button_in_a_browser() {
     assert_eq!(browser.eval("!!document.querySelector('#do-retry')"), false);
     browser.open(&format!("{}/sweeps/1", standing.site));
     browser.wait_for(
-        "document.querySelector('.tiles small').textContent.startsWith('4 of 4') && \
+        "document.querySelector('.tiles small')?.textContent.startsWith('4 of 4') && \
          document.querySelector('.head .badge')?.textContent === 'finished'",
     );
     let complaints = browser.complaints();
@@ -567,7 +567,7 @@ fn a_live_sweep_is_watched_and_steered_in_a_browser() {
     browser.wait_for("document.querySelector('h1')?.textContent === 'quagga'");
     assert_eq!(browser.eval("document.activeElement.tagName"), "H1");
     // Progress comes by itself.
-    let done = "Number(document.querySelector('.tiles small').textContent.split(' ')[0].replaceAll(',', ''))";
+    let done = "Number(document.querySelector('.tiles small')?.textContent.split(' ')[0].replaceAll(',', ''))";
     let first = browser
         .wait_for(&format!("{done} > 0 && {done}"))
         .as_u64()
@@ -582,7 +582,7 @@ fn a_live_sweep_is_watched_and_steered_in_a_browser() {
     assert_eq!(spoken, true);
     browser.click("input[value=progress] + *, fieldset.choice label:last-of-type");
     browser.wait_for(
-        "document.querySelector('table.heat caption').textContent.startsWith('Progress')",
+        "document.querySelector('table.heat caption')?.textContent.startsWith('Progress')",
     );
     // A reader changes nothing.
     assert_eq!(browser.eval("!!document.querySelector('#do-pause')"), false);
@@ -603,12 +603,12 @@ fn a_live_sweep_is_watched_and_steered_in_a_browser() {
     browser.type_into("#token", "a wrong token of some length");
     browser.click("form.sign button");
     browser.wait_for(
-        "document.querySelector('[role=alert].error').textContent.includes('opens nothing')",
+        "document.querySelector('[role=alert].error')?.textContent.includes('opens nothing')",
     );
     browser.eval("document.querySelector('#token').value = ''");
     browser.type_into("#token", ADMIN);
     browser.click("form.sign button");
-    browser.wait_for("document.querySelector('#who').textContent.startsWith('Administrator')");
+    browser.wait_for("document.querySelector('#who')?.textContent.startsWith('Administrator')");
     browser.open(&format!("{site}/sweeps/1"));
     browser.click("#do-pause");
     browser.wait_for("document.querySelector('.head .badge')?.textContent === 'paused'");

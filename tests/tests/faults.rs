@@ -9,9 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tests::mounts::{Disk, Failing};
-use tests::processes::{
-    RunningSweep, children, coordinator, send_signal, wait, wait_until_gone,
-};
+use tests::processes::{RunningSweep, children, coordinator, send_signal, wait, wait_until_gone};
 use tests::scene::{Helper, RESULTS, Scene, TASKS, count, undisturbed, url_of};
 
 /// Every task is in the store once, and nothing else is.

@@ -13,8 +13,7 @@ use super::error::{Owner, StoreError};
 /// process ends in whatever way.
 #[derive(Debug)]
 pub(super) struct Claim {
-    // Never read: the lock lasts as long as the file is open.
-    _lock: File,
+    lock: File,
 }
 
 impl Claim {
@@ -49,7 +48,16 @@ impl Claim {
             .and_then(|()| lock.rewind())
             .and_then(|()| lock.write_all(text.as_bytes()))
             .map_err(|source| io("write", &path, source))?;
-        Ok(Self { _lock: lock })
+        Ok(Self { lock })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Closing the file would not be enough: a process that is just being started has a copy
+        // of it until it has become another program. What cannot be unlocked is unlocked by its
+        // end.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
