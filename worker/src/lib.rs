@@ -6,6 +6,7 @@
 //! | [`session`] | the worker's half of the protocol, a pure state machine |
 //! | [`agent`] | what the session asks for, done: connection, files, slots |
 //! | [`slot`] | the process that computes, one task at a time |
+//! | [`room`] | what it may use of its machine |
 //! | [`cli`] | what people type |
 
 pub mod agent;

@@ -177,6 +177,11 @@ fn a_checkpoint_continues_to_the_same_bits() {
             pauses += 1;
         };
         assert!(pauses > 2, "{optimizer}: {pauses}");
+        // There is nothing to go on from a finished run.
+        let mut over = fresh();
+        over.to_end();
+        let state = over.checkpoint();
+        assert!(fresh().restore(&state).is_err(), "{optimizer}");
         assert_eq!(pieces.theta, whole.theta, "{optimizer}");
         assert_eq!(pieces.evidence, whole.evidence, "{optimizer}");
     }

@@ -239,10 +239,15 @@ impl<'p> Run<'p> {
     /// Continues from [`Run::checkpoint`]; problem, setup and θ₀ must be the same.
     ///
     /// # Errors
-    /// If the bytes are not a state of this program and problem.
+    /// If the bytes are not a state of this program and problem, or that of a finished run.
     pub fn restore(&mut self, checkpoint: &[u8]) -> Result<(), BadCheckpoint> {
         let state: State = postcard::from_bytes(checkpoint).map_err(|_| BadCheckpoint)?;
-        if state.x.len() != self.state.x.len() && state.chart == self.state.chart {
+        let length = match state.chart {
+            Chart::Theta => self.problem().theta_len(),
+            Chart::Head if self.head.is_some() => self.problem().program_len(),
+            Chart::Head => return Err(BadCheckpoint),
+        };
+        if state.x.len() != length || matches!(state.stage, Stage::Over) {
             return Err(BadCheckpoint);
         }
         self.state = state;
