@@ -450,7 +450,7 @@ fn failed_tasks_are_tried_again_by_a_button_in_a_browser() {
     let standing = Standing::start();
     standing.submit(
         "version: 1\nname: cramped\ndata: digits\naxes:\n  activation: [tanh, softplus]\n  depth: \
-         [1, 2]\nfixed: {body: mlp, width: 32, loss: cross_entropy}\ntraining: {budget: \
+         [1, 2]\nfixed: {body: mlp, width: 32, loss: squared}\ntraining: {budget: \
          {evaluations: 20}}\n",
     );
     let cramped = standing.worker(&["--slot-memory", "12000000", "--name", "cramped"]);

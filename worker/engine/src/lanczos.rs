@@ -23,7 +23,7 @@ use crate::linalg::Tridiagonal;
 use crate::objective::Objective;
 
 /// Failure probability aimed at.
-pub(crate) const DELTA: f64 = 1e-6;
+const DELTA: f64 = 1e-6;
 /// Steps at most.
 const STEPS: usize = 4000;
 /// Steps between looks at the Ritz values.
@@ -48,6 +48,12 @@ impl Extremes {
     /// level that was excluded, or the Ritz value where that lies below it.
     pub(crate) fn bound(&self) -> f64 {
         self.smallest.min(self.level)
+    }
+
+    /// Whether eigenvalues below the level are excluded with the probability aimed at; steps that
+    /// ran out before exclude nothing, however harmless the Ritz values.
+    pub(crate) fn excludes(&self) -> bool {
+        self.failure_probability <= DELTA && self.smallest >= self.level
     }
 }
 
@@ -400,6 +406,21 @@ mod tests {
         assert!(found.failure_probability <= DELTA);
         assert!(found.smallest >= 1e-4 && found.smallest < 1.1e-4);
         assert_eq!(found.bound(), -1e-8 * found.largest.max(1.0));
+    }
+
+    #[test]
+    fn steps_that_ran_out_exclude_nothing() {
+        let found = |smallest, failure_probability| Extremes {
+            smallest,
+            largest: 1.0,
+            lowest: Vec::new(),
+            failure_probability,
+            level: -1e-8,
+        };
+        assert!(found(-1e-12, 1e-7).excludes());
+        assert!(!found(-1e-12, 0.5).excludes());
+        assert!(!found(-1e-7, 0.0).excludes());
+        assert!(!found(f64::NAN, 0.0).excludes());
     }
 
     #[test]

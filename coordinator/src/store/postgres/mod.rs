@@ -17,6 +17,7 @@ mod plan;
 mod reader;
 mod schema;
 mod session;
+mod statements;
 mod writer;
 
 use std::borrow::Cow;

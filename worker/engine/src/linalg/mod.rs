@@ -14,6 +14,6 @@ mod tridiagonal;
 pub use cholesky::{Cholesky, NotPositiveDefinite};
 pub use dense::{multiply, multiply_nt, multiply_tn, transpose};
 pub use qr::PivotedQr;
-pub use svd::{Svd, singular_values};
+pub use svd::{Svd, pseudo_inverse_times, singular_values};
 pub use symmetric::{SymmetricEigen, eigenvalues};
 pub use tridiagonal::{ShiftedSolve, Tridiagonal, tridiagonal_eigenvalues};

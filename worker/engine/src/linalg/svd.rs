@@ -118,3 +118,42 @@ pub fn singular_values(a: &[f64], rows: usize, cols: usize) -> Vec<f64> {
         Svd::new(&super::transpose(a, rows, cols), cols, rows).values
     }
 }
+
+/// W⁺ X for W `[rows, cols]`, X `[rows, k]`; singular values below 1e-9 of the
+/// largest count as zero.
+pub fn pseudo_inverse_times(w: &[f64], rows: usize, cols: usize, x: &[f64], k: usize) -> Vec<f64> {
+    // Work on the wide orientation: W = Σ σ u vᵀ.
+    let (svd, flipped) = if rows <= cols {
+        (Svd::new(w, rows, cols), false)
+    } else {
+        (Svd::new(&super::transpose(w, rows, cols), cols, rows), true)
+    };
+    let small = rows.min(cols);
+    let mut out = vec![0.0; cols * k];
+    for i in 0..small {
+        if !(svd.values[i] > 1e-9 * svd.values[0]) {
+            continue;
+        }
+        let (left, right) = if flipped {
+            (
+                &svd.right[i * rows..][..rows],
+                &svd.left[i * cols..][..cols],
+            )
+        } else {
+            (
+                &svd.left[i * rows..][..rows],
+                &svd.right[i * cols..][..cols],
+            )
+        };
+        // c = uᵀX / σ, out += v c.
+        let mut c = vec![0.0; k];
+        for (u, row) in left.iter().zip(x.chunks_exact(k)) {
+            axpy(*u, row, &mut c);
+        }
+        c.iter_mut().for_each(|v| *v /= svd.values[i]);
+        for (v, row) in right.iter().zip(out.chunks_exact_mut(k)) {
+            axpy(*v, &c, row);
+        }
+    }
+    out
+}

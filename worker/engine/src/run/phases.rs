@@ -297,7 +297,7 @@ impl<'p> Run<'p> {
         }
         let (r1, rest) = x.split_at(d.outputs * d.phi);
         let (r2, u) = rest.split_at(d.outputs * d.z);
-        let v = certificate::pseudo_inverse_times(r1, d.outputs, d.phi, r2, d.z);
+        let v = crate::linalg::pseudo_inverse_times(r1, d.outputs, d.phi, r2, d.z);
         let mut back = vec![0.0; d.outputs * d.z];
         multiply(r1, &v, &mut back, d.outputs, d.phi, d.z, false);
         let error = back
