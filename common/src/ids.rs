@@ -32,12 +32,22 @@ pub enum IdError {
     },
 }
 
+/// Puts the lower-case hexadecimal digits of bytes into `digits`, as many as go in.
+pub fn hex_digits(bytes: &[u8], digits: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
 /// Writes bytes as lower-case hexadecimal digits.
 pub fn write_hex(f: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        f.write_char(char::from(DIGITS[usize::from(byte >> 4)]))?;
-        f.write_char(char::from(DIGITS[usize::from(byte & 15)]))?;
+    for some in bytes.chunks(32) {
+        let mut digits = [0; 64];
+        hex_digits(some, &mut digits);
+        let text = std::str::from_utf8(&digits[..2 * some.len()]).map_err(|_| fmt::Error)?;
+        f.write_str(text)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use common::ids::WorkerId;
+use common::ids::{TaskId, WorkerId};
 use common::record::{Attainment, EigenvalueMethod, RunEvidence};
 use common::summary::{BaselineSummary, CellKey, FoundBy, is_trivial, plain, settle};
 
@@ -24,6 +24,8 @@ pub(super) enum Kind {
     Unsigned,
     Float,
     Text,
+    /// The task's identity as hexadecimal digits.
+    Id,
     /// Milliseconds since 1970.
     Time,
 }
@@ -37,15 +39,18 @@ pub(super) struct Column {
     pub(super) repeats: bool,
 }
 
-/// An entry of a row. Texts are shared.
-#[derive(Clone, Debug, PartialEq)]
+/// An entry of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value {
     Null,
     Bool(bool),
     Int(i64),
     Unsigned(u64),
     Float(f64),
-    Text(Bytes),
+    /// One of the [`Texts`].
+    Text(u32),
+    /// That of the row.
+    Id,
     Time(u64),
 }
 
@@ -55,12 +60,68 @@ impl From<Option<f64>> for Value {
     }
 }
 
-fn text(value: impl Into<String>) -> Value {
-    Value::Text(Bytes::from(value.into()))
+/// A row of the tables.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// The task's identity.
+    pub(super) id: [u8; Row::DIGITS],
+    pub(super) values: Vec<Value>,
 }
 
-fn word(value: &'static str) -> Value {
-    Value::Text(Bytes::from_static(value.as_bytes()))
+impl Row {
+    /// Hexadecimal digits of an identity.
+    pub(super) const DIGITS: usize = 2 * TaskId::BYTES;
+
+    pub(super) fn new() -> Self {
+        Self {
+            id: [b'0'; Self::DIGITS],
+            values: Vec::new(),
+        }
+    }
+}
+
+/// The texts of all rows so far, each once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Texts {
+    all: Vec<Bytes>,
+    numbers: HashMap<Bytes, u32>,
+    /// Words of the program, by where they lie.
+    words: Vec<(&'static str, u32)>,
+}
+
+impl Texts {
+    /// A text by its number.
+    pub(super) fn get(&self, number: u32) -> &[u8] {
+        &self.all[number as usize]
+    }
+
+    /// All but the first so many.
+    pub(super) fn after(&self, known: usize) -> Vec<Bytes> {
+        self.all[known..].to_vec()
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> Value {
+        if let Some(number) = self.numbers.get(text.as_bytes()) {
+            return Value::Text(*number);
+        }
+        let number = self.all.len() as u32;
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        self.all.push(text.clone());
+        self.numbers.insert(text, number);
+        Value::Text(number)
+    }
+
+    fn word(&mut self, word: &'static str) -> Value {
+        let known = self.words.iter().find(|known| std::ptr::eq(known.0, word));
+        if let Some((_, number)) = known {
+            return Value::Text(*number);
+        }
+        let value = self.text(word);
+        if let Value::Text(number) = value {
+            self.words.push((word, number));
+        }
+        value
+    }
 }
 
 fn count(value: u64) -> Value {
@@ -70,7 +131,7 @@ fn count(value: u64) -> Value {
 
 /// Before the fields of the cell.
 const WHICH: [(&str, Kind, bool); 5] = [
-    ("task", Kind::Text, false),
+    ("task", Kind::Id, false),
     ("position", Kind::Int, false),
     ("status", Kind::Text, true),
     ("found_by", Kind::Text, true),
@@ -138,9 +199,9 @@ const TELEMETRY: [(&str, Kind, bool); 12] = [
 ];
 
 /// What became of a planned task.
-#[derive(Clone, Debug)]
-pub(super) enum Fate {
-    Recorded(Box<StoredResult>),
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate<'r> {
+    Recorded(&'r StoredResult),
     Failed,
     Cancelled,
     Missing,
@@ -152,7 +213,7 @@ pub(super) struct Failures {
     pub(super) count: u64,
     /// Of the last one.
     pub(super) kind: &'static str,
-    pub(super) message: Bytes,
+    pub(super) message: String,
 }
 
 /// What the rows of a cell have in common.
@@ -168,6 +229,7 @@ struct CellValues {
 #[derive(Debug)]
 pub(super) struct Columns {
     pub(super) columns: Vec<Column>,
+    pub(super) texts: Texts,
     cells: HashMap<CellKey, CellValues>,
     workers: HashMap<WorkerId, [Value; 3]>,
 }
@@ -217,22 +279,24 @@ impl Columns {
         columns.extend(own);
         columns.extend(fixed(&FOUND));
         columns.extend(fixed(&TELEMETRY));
+        let mut texts = Texts::default();
         let values = |(number, cell): (usize, &ListedCell)| {
-            let fields = names
-                .iter()
-                .zip(&kinds)
-                .map(|(name, kind)| of(cell, name).map_or(Value::Null, |v| value_of(v, *kind)));
+            let fields = names.iter().zip(&kinds).map(|(name, kind)| {
+                of(cell, name).map_or(Value::Null, |v| value_of(v, *kind, &mut texts))
+            });
             let values = CellValues {
                 number: number as i64,
                 fields: fields.collect(),
-                assumptions_broken: text(cell.info.assumptions_broken.join("; ")),
+                assumptions_broken: texts.text(&cell.info.assumptions_broken.join("; ")),
                 baseline: cell.baseline,
             };
             (cell.key, values)
         };
+        let cells = cells.iter().enumerate().map(values).collect();
         Self {
             columns,
-            cells: cells.iter().enumerate().map(values).collect(),
+            texts,
+            cells,
             workers: HashMap::new(),
         }
     }
@@ -241,35 +305,38 @@ impl Columns {
     pub(super) fn row(
         &mut self,
         task: &Listed,
-        fate: &Fate,
+        fate: Fate<'_>,
         evidence: Option<&RunEvidence>,
         failures: Option<&Failures>,
-        row: &mut Vec<Value>,
+        row: &mut Row,
     ) -> Option<()> {
-        row.clear();
+        let texts = &mut self.texts;
         let cell = self.cells.get(&task.cell)?;
+        common::ids::hex_digits(&task.id.0, &mut row.id);
+        let row = &mut row.values;
+        row.clear();
         row.extend([
-            text(task.id.to_string()),
+            Value::Id,
             count(task.position),
-            word(match fate {
+            texts.word(match fate {
                 Fate::Recorded(_) => "recorded",
                 Fate::Failed => "failed",
                 Fate::Cancelled => "cancelled",
                 Fate::Missing => "missing",
             }),
-            word(match task.found_by {
+            texts.word(match task.found_by {
                 FoundBy::Grid => "grid",
                 FoundBy::Search => "search",
             }),
             Value::Int(cell.number),
         ]);
-        row.extend(cell.fields.iter().cloned());
+        row.extend_from_slice(&cell.fields);
         row.extend([
             Value::Unsigned(task.seed),
-            text(task.start()),
-            cell.assumptions_broken.clone(),
+            texts.text(task.start()),
+            cell.assumptions_broken,
         ]);
-        found(evidence, cell.baseline.as_ref(), row);
+        found(evidence, cell.baseline.as_ref(), texts, row);
         let result = match fate {
             Fate::Recorded(result) => Some(result),
             _ => None,
@@ -278,14 +345,14 @@ impl Columns {
             Some(result) => {
                 let worker = self.workers.entry(result.worker).or_insert_with(|| {
                     [
-                        text(result.worker.to_string()),
-                        text(result.host.to_string()),
-                        text(result.program_version.to_string()),
+                        texts.text(&result.worker.to_string()),
+                        texts.text(&result.host),
+                        texts.text(&result.program_version),
                     ]
                 });
                 row.push(count(result.attempt.epoch().into()));
                 row.push(count(result.attempt.counter().into()));
-                row.extend(worker.iter().cloned());
+                row.extend_from_slice(worker);
                 row.extend([
                     Value::Float(result.telemetry.seconds),
                     Value::Float(result.telemetry.cpu_seconds),
@@ -296,22 +363,27 @@ impl Columns {
             None => row.extend(std::iter::repeat_n(Value::Null, 9)),
         }
         row.push(count(failures.map_or(0, |f| f.count)));
-        row.push(failures.map_or(Value::Null, |f| word(f.kind)));
-        row.push(failures.map_or(Value::Null, |f| Value::Text(f.message.clone())));
+        row.push(failures.map_or(Value::Null, |f| texts.word(f.kind)));
+        row.push(failures.map_or(Value::Null, |f| texts.text(&f.message)));
         debug_assert_eq!(row.len(), self.columns.len());
         Some(())
     }
 }
 
 /// [`FOUND`] from `verdict` on.
-fn found(evidence: Option<&RunEvidence>, baseline: Option<&BaselineSummary>, row: &mut Vec<Value>) {
+fn found(
+    evidence: Option<&RunEvidence>,
+    baseline: Option<&BaselineSummary>,
+    texts: &mut Texts,
+    row: &mut Vec<Value>,
+) {
     let number = baseline.map(|b| b.value.0);
     let settled = evidence.map(|e| settle(e.outcome, e.value, number.unwrap_or(f64::NAN)));
     let excess = settled.filter(|_| number.is_some()).map(|s| s.excess);
     let of = |pick: fn(&RunEvidence) -> Option<f64>| Value::from(evidence.and_then(pick));
     let counted = |pick: fn(&RunEvidence) -> u64| evidence.map_or(Value::Null, |e| count(pick(e)));
     row.extend([
-        settled.map_or(Value::Null, |s| word(s.verdict.name())),
+        settled.map_or(Value::Null, |s| texts.word(s.verdict.name())),
         settled.map_or(Value::Null, |s| Value::Bool(s.verdict.is_certified())),
         of(|e| Some(e.objective)),
         of(|e| Some(e.value)),
@@ -324,7 +396,7 @@ fn found(evidence: Option<&RunEvidence>, baseline: Option<&BaselineSummary>, row
         number.into(),
         baseline.map(|b| b.lower_bound.0).into(),
         baseline.map_or(Value::Null, |b| {
-            word(match b.status {
+            texts.word(match b.status {
                 Attainment::Attained => "attained",
                 Attainment::InfimumNotAttained => "infimum_not_attained",
             })
@@ -338,9 +410,9 @@ fn found(evidence: Option<&RunEvidence>, baseline: Option<&BaselineSummary>, row
         of(|e| e.max_eigenvalue),
         match evidence.and_then(|e| e.eigenvalue_method) {
             None => Value::Null,
-            Some(EigenvalueMethod::Dense) => word("dense"),
-            Some(EigenvalueMethod::Cholesky) => word("cholesky"),
-            Some(EigenvalueMethod::Lanczos) => word("lanczos"),
+            Some(EigenvalueMethod::Dense) => texts.word("dense"),
+            Some(EigenvalueMethod::Cholesky) => texts.word("cholesky"),
+            Some(EigenvalueMethod::Lanczos) => texts.word("lanczos"),
         },
         of(|e| e.eigenvalue_failure_probability),
         of(|e| e.norm_a),
@@ -386,14 +458,14 @@ fn kind_of<'v>(values: impl Iterator<Item = &'v serde_json::Value>) -> Kind {
 }
 
 /// A field's value in its column.
-fn value_of(value: &serde_json::Value, kind: Kind) -> Value {
+fn value_of(value: &serde_json::Value, kind: Kind, texts: &mut Texts) -> Value {
     match kind {
         _ if value.is_null() => Value::Null,
         Kind::Bool => value.as_bool().map_or(Value::Null, Value::Bool),
         Kind::Int | Kind::Time => value.as_i64().map_or(Value::Null, Value::Int),
         Kind::Unsigned => value.as_u64().map_or(Value::Null, Value::Unsigned),
         Kind::Float => value.as_f64().into(),
-        Kind::Text => text(plain(value)),
+        Kind::Text | Kind::Id => texts.text(&plain(value)),
     }
 }
 
@@ -412,11 +484,12 @@ mod tests {
         assert_eq!(kind(&[json!("tanh"), json!({"formula": "t"})]), Kind::Text);
         assert_eq!(kind(&[json!(u64::MAX)]), Kind::Unsigned);
         assert_eq!(kind(&[json!(null)]), Kind::Text);
-        assert_eq!(value_of(&json!(2), Kind::Float), Value::Float(2.0));
-        assert_eq!(
-            value_of(&json!({"b": 1, "a": [2]}), Kind::Text),
-            text(r#"{"a":[2],"b":1}"#)
-        );
+        let mut texts = Texts::default();
+        let two = value_of(&json!(2), Kind::Float, &mut texts);
+        assert_eq!(two, Value::Float(2.0));
+        let object = value_of(&json!({"b": 1, "a": [2]}), Kind::Text, &mut texts);
+        assert_eq!(object, texts.text(r#"{"a":[2],"b":1}"#));
+        assert_eq!(texts.get(0), br#"{"a":[2],"b":1}"#);
     }
 
     #[test]
@@ -424,8 +497,9 @@ mod tests {
         let mut with = Vec::new();
         let mut without = Vec::new();
         let run = RunEvidence::empty(common::record::Outcome::Saddle);
-        found(Some(&run), None, &mut with);
-        found(None, None, &mut without);
+        let mut texts = Texts::default();
+        found(Some(&run), None, &mut texts, &mut with);
+        found(None, None, &mut texts, &mut without);
         assert_eq!(with.len(), FOUND.len() - 3);
         assert_eq!(without, vec![Value::Null; with.len()]);
     }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use common::summary::Number;
 
-use super::columns::{Column, Value};
+use super::columns::{Column, Row, Texts, Value};
 use crate::when;
 
 /// A CSV file being written.
@@ -29,10 +29,11 @@ impl<W: Write> Csv<W> {
         })
     }
 
-    pub(super) fn row(&mut self, row: &[Value]) -> io::Result<()> {
-        for value in row {
+    pub(super) fn row(&mut self, row: &Row, texts: &Texts) -> io::Result<()> {
+        for value in &row.values {
             match value {
-                Value::Text(text) => self.to.write_field(text)?,
+                Value::Text(number) => self.to.write_field(texts.get(*number))?,
+                Value::Id => self.to.write_field(row.id)?,
                 other => {
                     self.scratch.clear();
                     plain(other, &mut self.scratch)?;
@@ -73,17 +74,19 @@ impl<W: Write> JsonLines<W> {
         })
     }
 
-    pub(super) fn row(&mut self, row: &[Value]) -> io::Result<()> {
+    pub(super) fn row(&mut self, row: &Row, texts: &Texts) -> io::Result<()> {
         let mut mark = b'{';
-        for (key, value) in self.keys.iter().zip(row) {
+        let string = |text: &[u8], line: &mut Vec<u8>| {
+            serde_json::to_writer(line, &String::from_utf8_lossy(text))
+        };
+        for (key, value) in self.keys.iter().zip(&row.values) {
             self.line.push(mark);
             mark = b',';
             self.line.extend_from_slice(key);
             match value {
                 Value::Null => self.line.extend_from_slice(b"null"),
-                Value::Text(text) => {
-                    serde_json::to_writer(&mut self.line, &String::from_utf8_lossy(text))?;
-                }
+                Value::Text(number) => string(texts.get(*number), &mut self.line)?,
+                Value::Id => string(&row.id, &mut self.line)?,
                 Value::Float(x) => serde_json::to_writer(&mut self.line, &Number(*x))?,
                 Value::Time(_) => {
                     self.line.push(b'"');
@@ -116,7 +119,7 @@ impl<W: Write> JsonLines<W> {
 /// A value that is no text, without quotes.
 fn plain(value: &Value, to: &mut Vec<u8>) -> io::Result<()> {
     match value {
-        Value::Null | Value::Text(_) => Ok(()),
+        Value::Null | Value::Text(_) | Value::Id => Ok(()),
         Value::Bool(b) => write!(to, "{b}"),
         Value::Int(n) => write!(to, "{n}"),
         Value::Unsigned(n) => write!(to, "{n}"),
@@ -132,7 +135,6 @@ fn plain(value: &Value, to: &mut Vec<u8>) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::export::columns::Kind;
-    use bytes::Bytes;
 
     fn columns(names: &[&str]) -> Vec<Column> {
         let column = |name: &&str| Column {
@@ -143,27 +145,33 @@ mod tests {
         names.iter().map(column).collect()
     }
 
-    const ROW: [Value; 6] = [
-        Value::Float(f64::NEG_INFINITY),
-        Value::Float(0.1),
-        Value::Null,
-        Value::Bool(true),
-        Value::Unsigned(u64::MAX),
-        Value::Text(Bytes::from_static(b"a \"b\", c")),
-    ];
+    fn row() -> (Row, Texts) {
+        let mut texts = Texts::default();
+        let mut row = Row::new();
+        row.values = vec![
+            Value::Float(f64::NEG_INFINITY),
+            Value::Float(0.1),
+            Value::Null,
+            Value::Bool(true),
+            Value::Unsigned(u64::MAX),
+            texts.text("a \"b\", c"),
+        ];
+        (row, texts)
+    }
 
     #[test]
     fn numbers_that_are_not_finite_are_words_and_what_is_absent_is_empty() {
         let columns = columns(&["a", "b", "c.d", "e", "f", "g"]);
+        let (row, texts) = row();
         let mut csv = Csv::new(Vec::new(), &columns).unwrap();
-        csv.row(&ROW).unwrap();
+        csv.row(&row, &texts).unwrap();
         let text = String::from_utf8(csv.finish().unwrap()).unwrap();
         assert_eq!(
             text,
             "a,b,c.d,e,f,g\n-Infinity,0.1,,true,18446744073709551615,\"a \"\"b\"\", c\"\n"
         );
         let mut lines = JsonLines::new(Vec::new(), &columns).unwrap();
-        lines.row(&ROW).unwrap();
+        lines.row(&row, &texts).unwrap();
         let text = String::from_utf8(lines.finish().unwrap()).unwrap();
         assert_eq!(
             text,

@@ -11,13 +11,12 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::sync::mpsc::sync_channel;
 
-use bytes::Bytes;
 use common::ids::{BaselineId, IdSet, TaskId};
 use common::pb::decode_evidence;
 use common::record::Evidence;
 
 use super::ExportError;
-use super::columns::{Columns, Failures, Fate, Value};
+use super::columns::{Columns, Failures, Fate, Row, Texts};
 use super::lines::{Csv, JsonLines};
 use super::parquet::Parquet;
 use crate::core::{Lookup, SweepState};
@@ -70,7 +69,7 @@ pub async fn write<S: Store, W: Write + Send + 'static>(
                 columns,
                 failures,
                 cancelled,
-                row: Vec::new(),
+                row: Row::new(),
             };
             rows.write(inbox.iter(), format, to)
         })
@@ -212,7 +211,7 @@ async fn failures<S: Store>(
         let last = Failures {
             count: count + 1,
             kind: failure.kind.name(),
-            message: Bytes::from(failure.message),
+            message: failure.message,
         };
         failures.insert(failure.task, last);
     }
@@ -224,11 +223,11 @@ struct Rows {
     columns: Columns,
     failures: HashMap<TaskId, Failures>,
     cancelled: bool,
-    row: Vec<Value>,
+    row: Row,
 }
 
 impl Rows {
-    fn write<W: Write + Send>(
+    fn write<W: Write + Send + 'static>(
         &mut self,
         pages: impl Iterator<Item = Page>,
         format: Format,
@@ -243,22 +242,27 @@ impl Rows {
         let to = match format {
             Format::Parquet => {
                 let mut file = Parquet::new(to, columns).map_err(failed)?;
-                for page in pages {
-                    rows += self.each(page, |row| file.row(row).map_err(failed))?;
-                }
-                file.finish().map_err(failed)?
+                let mut pages = pages;
+                let written = pages.try_for_each(|page| {
+                    rows += self.each(page, |row, texts| file.row(row, texts).map_err(failed))?;
+                    Ok::<(), ExportError>(())
+                });
+                // Where rows cannot be written, the end of the file tells why.
+                let to = file.finish(&self.columns.texts).map_err(failed)?;
+                written?;
+                to
             }
             Format::Csv => {
                 let mut file = Csv::new(to, columns)?;
                 for page in pages {
-                    rows += self.each(page, |row| file.row(row))?;
+                    rows += self.each(page, |row, texts| file.row(row, texts))?;
                 }
                 file.finish()?
             }
             Format::JsonLines => {
                 let mut file = JsonLines::new(to, columns)?;
                 for page in pages {
-                    rows += self.each(page, |row| file.row(row))?;
+                    rows += self.each(page, |row, texts| file.row(row, texts))?;
                 }
                 file.finish()?
             }
@@ -270,19 +274,18 @@ impl Rows {
     fn each(
         &mut self,
         page: Page,
-        mut write: impl FnMut(&[Value]) -> io::Result<()>,
+        mut write: impl FnMut(&Row, &Texts) -> io::Result<()>,
     ) -> Result<u64, ExportError> {
-        let mut results: common::ids::IdMap<TaskId, StoredResult> =
-            page.results.into_iter().map(|r| (r.task, r)).collect();
+        let mut results = page.results.iter().peekable();
         let mut rows = 0;
         for task in &page.tasks {
-            let fate = match results.remove(&task.id) {
-                Some(result) => Fate::Recorded(Box::new(result)),
+            let fate = match results.next_if(|result| result.task == task.id) {
+                Some(result) => Fate::Recorded(result),
                 None if page.set_aside.contains(&task.id) => Fate::Failed,
                 None if self.cancelled => Fate::Cancelled,
                 None => Fate::Missing,
             };
-            let evidence = match &fate {
+            let evidence = match fate {
                 Fate::Recorded(result) => Some(open(result)?),
                 _ => None,
             };
@@ -291,9 +294,9 @@ impl Rows {
                 _ => None,
             };
             let failures = self.failures.get(&task.id);
-            let row = self.columns.row(task, &fate, run, failures, &mut self.row);
+            let row = self.columns.row(task, fate, run, failures, &mut self.row);
             if row.is_some() {
-                write(&self.row)?;
+                write(&self.row, &self.columns.texts)?;
                 rows += 1;
             }
         }

@@ -129,7 +129,8 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<StoredResult>, StoreError>> + Send + 'static;
 
-    /// The results of those of these tasks that have one, in no particular order.
+    /// The results of those of these tasks that have one, in the order asked for. Each task is
+    /// asked for once.
     ///
     /// # Errors
     /// When the store cannot be read.

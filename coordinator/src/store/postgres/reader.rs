@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::ids::{BlobId, TaskId, WorkerId};
+use common::ids::{BlobId, IdMap, TaskId, WorkerId};
 use common::protocol::{Attempt, FailureKind, Place, SweepNumber};
 use common::record::Telemetry;
 use tokio::sync::mpsc;
@@ -306,12 +306,17 @@ async fn results(client: &Client, after: u64, limit: u32) -> Result<Vec<StoredRe
 
 async fn results_of(client: &Client, tasks: &[TaskId]) -> Result<Vec<StoredResult>, StoreError> {
     let sql = format!("{RESULTS} WHERE task = ANY($1)");
-    let tasks: Vec<&[u8]> = tasks.iter().map(|task| task.0.as_slice()).collect();
+    let asked: Vec<&[u8]> = tasks.iter().map(|task| task.0.as_slice()).collect();
     let rows = client
-        .query_typed(&sql, &[(&tasks, Type::BYTEA_ARRAY)])
+        .query_typed(&sql, &[(&asked, Type::BYTEA_ARRAY)])
         .await
         .map_err(failed)?;
-    rows.iter().map(result).collect()
+    let found: Result<IdMap<TaskId, StoredResult>, StoreError> = rows
+        .iter()
+        .map(|row| result(row).map(|result| (result.task, result)))
+        .collect();
+    let mut found = found?;
+    Ok(tasks.iter().filter_map(|task| found.remove(task)).collect())
 }
 
 async fn shares(client: &Client, sweep: SweepNumber) -> Result<Vec<Share>, StoreError> {
