@@ -23,7 +23,7 @@ use super::time::Timestamp;
 use crate::workload::PlannedWork;
 
 /// Most tasks of one lookup.
-const CHUNK: u64 = 4096;
+const CHUNK: u64 = 1024;
 /// Lookups of one sweep on their way: while one is answered, the next waits
 /// at the store.
 const LOOKUPS: usize = 2;
@@ -70,7 +70,7 @@ impl Core {
             .map(|worker| u64::from(worker.window))
             .sum();
         // Two lookups on their way keep store and scheduler busy at a time.
-        let target = (2 * windows + 256).clamp(2 * CHUNK, 8 * CHUNK);
+        let target = (2 * windows + 256).clamp(2 * CHUNK, 32 * CHUNK);
         let running: Vec<SweepNumber> = self
             .sweeps
             .values()

@@ -2,10 +2,10 @@
 //!
 //! Rows come in the order of the grid, equal tasks once, those of a search
 //! behind; a task that failed, was cancelled or is missing has a row that says
-//! so. A walk over the plan finds the cells, and with them the columns; a second
-//! one asks the store for the results of some thousand tasks at a time, while a
-//! thread beside writes those before. Memory: a page of results, a group of
-//! rows, and 24 bytes for each task, by which equal ones are known.
+//! so. The cells of the plan give the columns; a walk over it asks the store for
+//! the results of some thousand tasks at a time, while a thread beside writes
+//! those before. Memory: a few pages of results, two groups of rows, and 24 bytes
+//! for each task, by which equal ones are known.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use super::lines::{Csv, JsonLines};
 use super::parquet::Parquet;
 use crate::core::{Lookup, SweepState};
 use crate::store::{Store, StoreError, StoredResult, StoredSweep};
-use crate::sweep::{GridSweep, Listed};
+use crate::sweep::{GridSweep, Listed, SweepError};
 use crate::workload::Workload;
 
 /// Tasks that are asked for at a time.
@@ -173,20 +173,20 @@ impl Plan {
 }
 
 fn listed(workload: &mut GridSweep, position: u64) -> Result<Listed, ExportError> {
-    let failed = |error: crate::sweep::SweepError| ExportError::Write(io::Error::other(error));
-    workload.listed(position).map_err(failed)
+    workload.listed(position).map_err(not_planned)
 }
 
-/// Walks the plan for its cells, and takes their baselines from the store.
+fn not_planned(error: SweepError) -> ExportError {
+    ExportError::Write(io::Error::other(error))
+}
+
+/// Meets the cells, and takes their baselines from the store.
 async fn columns<S: Store>(
     store: &S,
     stored: &StoredSweep,
     workload: &mut GridSweep,
 ) -> Result<Columns, ExportError> {
-    let mut baselines: IdSet<BaselineId> = IdSet::default();
-    for position in 0..workload.len() {
-        baselines.insert(listed(workload, position)?.baseline);
-    }
+    let baselines = workload.meet_cells().map_err(not_planned)?;
     let lookup = Lookup {
         sweep: stored.number,
         tasks: baselines.iter().map(|id| TaskId::from(*id)).collect(),

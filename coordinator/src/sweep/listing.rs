@@ -1,11 +1,13 @@
 //! The tasks of a sweep one by one, as tables list them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use common::ids::{BaselineId, TaskId};
+use common::ids::{BaselineId, IdSet, TaskId};
 use common::summary::{BaselineSummary, CellInfo, CellKey, FoundBy};
 
 use super::{GridSweep, Place, PlannedRun, PlannedStart, SweepError};
+use crate::workload::Workload;
 
 /// A planned task, without its cell's specification.
 #[derive(Clone, Debug)]
@@ -63,6 +65,26 @@ impl GridSweep {
             found_by: self.found_by(position),
             start: Arc::clone(start),
         })
+    }
+
+    /// Meets every cell of the sweep; returns the baselines that its tasks stand beside.
+    ///
+    /// # Errors
+    /// When a cell has no data.
+    pub fn meet_cells(&mut self) -> Result<IdSet<BaselineId>, SweepError> {
+        let grid = Arc::clone(&self.grid);
+        let mut baselines = IdSet::default();
+        let (mut met, mut last) = (HashSet::new(), None);
+        for task in grid.tasks(0) {
+            if last.replace(task.cell) != Some(task.cell) && met.insert(task.cell) {
+                baselines.insert(self.listed(task.position)?.baseline);
+            }
+        }
+        // Those of a search may lie elsewhere.
+        for position in grid.len()..self.len() {
+            baselines.insert(self.listed(position)?.baseline);
+        }
+        Ok(baselines)
     }
 
     /// The cells met so far, as the summary describes them and in its order.

@@ -336,6 +336,8 @@ fn fill_filter(connection: &Connection) -> Result<Filter, StoreError> {
                 filter.insert(&task);
             }
         }
+        // The pages of the index are not needed again soon.
+        connection.execute_batch("PRAGMA shrink_memory")?;
         Ok(filter)
     };
     fill().map_err(|error| database("read the recorded identities", &error))

@@ -21,7 +21,7 @@ use super::reader::{Failed, place, task_id, worker_id};
 /// Results of a block.
 const BLOCK: i64 = 512;
 /// Kept at most, twice.
-const KEPT: usize = 4096;
+const KEPT: usize = 2048;
 /// What a block may cost, in results found alone: it pays if so many of it are asked for.
 const PRICE: i64 = 100;
 /// Blocks that may disappoint before results are read alone.
