@@ -44,10 +44,10 @@ use reader::{Question, Reader};
 use session::Session;
 use writer::{Memory, Order, Writer};
 
-/// Orders that wait for the writer. The core stops granting long before, so
-/// only a database that hangs lets this fill; then tickets fail, nothing is
-/// acknowledged, and the core presents them again.
-const WAITING: usize = 8192;
+/// Orders that wait for the writer. The core stops granting at 16,384 records, and what is
+/// granted already comes in all the same: so only a database that hangs lets this fill. Then
+/// tickets fail, nothing is acknowledged, and the core presents them again.
+const WAITING: usize = 1 << 16;
 /// Time between two tries of a standby for the lock.
 const POLL: Duration = Duration::from_millis(500);
 /// Time that an opening waits for the session of a coordinator that has just

@@ -6,6 +6,7 @@
 //! a caller that loses interest leaves nothing half done.
 
 mod neighbours;
+mod queue;
 mod reader;
 mod schema;
 mod writer;
@@ -16,7 +17,6 @@ use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,16 +31,17 @@ use super::filter::Filter;
 use super::place::{Claim, io};
 use super::{Chain, Identity, Share, Store, StoredFailure, StoredResult, StoredSweep, SweepText};
 use crate::core::{Exception, Known, Lookup, Record, Ticket};
+use queue::{Sender, queue};
 use reader::Question;
 use writer::Order;
 
 /// Name of the database in the store's directory.
 const FILE: &str = "store.sqlite3";
 
-/// Orders that wait for the writer. The core stops granting long before, so
-/// only a writer that hangs lets this fill; then tickets fail, nothing is
-/// acknowledged, and the core presents them again.
-const WAITING: usize = 8192;
+/// Orders that wait for the writer. The core stops granting at 16,384 records, and what is
+/// granted already comes in all the same: so only a writer that hangs lets this fill. Then tickets
+/// fail, nothing is acknowledged, and the core presents them again.
+const WAITING: usize = 1 << 16;
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -49,8 +50,8 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub struct SqliteStore {
     epoch: u32,
     may_have_orphans: bool,
-    orders: Option<SyncSender<Order>>,
-    questions: Option<SyncSender<Question>>,
+    orders: Option<Sender<Order>>,
+    questions: Option<Sender<Question>>,
     writer: Option<JoinHandle<Result<(), StoreError>>>,
     reader: Option<JoinHandle<()>>,
     _claim: Claim,
@@ -79,8 +80,8 @@ impl SqliteStore {
         let chain = read_chain(&connection)?;
         let reader_connection = schema::open_reader(&path)?;
 
-        let (orders, receive_orders) = sync_channel(WAITING);
-        let (questions, receive_questions) = sync_channel(WAITING);
+        let (orders, receive_orders) = queue(WAITING);
+        let (questions, receive_questions) = queue(WAITING);
         let writer = writer::Writer::new(connection, filter.clone(), chain)?;
         let writer = spawn("store writer", move || writer.run(&receive_orders))?;
         let reader = reader::Reader::new(reader_connection, filter);
@@ -258,12 +259,8 @@ impl Store for SqliteStore {
     }
 }
 
-fn send<T>(channel: Option<&SyncSender<T>>, message: T) -> Result<(), StoreError> {
-    match channel.map(|channel| channel.try_send(message)) {
-        Some(Ok(())) => Ok(()),
-        Some(Err(TrySendError::Full(_))) => Err(StoreError::Busy { waiting: WAITING }),
-        Some(Err(TrySendError::Disconnected(_))) | None => Err(StoreError::Closed),
-    }
+fn send<T>(queue: Option<&Sender<T>>, message: T) -> Result<(), StoreError> {
+    queue.map_or(Err(StoreError::Closed), |queue| queue.send(message))
 }
 
 fn spawn<T: Send + 'static>(

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 use common::ids::{BlobId, TaskId, WorkerId};
@@ -14,6 +13,7 @@ use super::super::error::StoreError;
 use super::super::filter::Filter;
 use super::super::{Chain, Share, StoredFailure, StoredResult, StoredSweep, SweepText};
 use super::neighbours::Neighbours;
+use super::queue::Receiver;
 use super::{Answer, database, link, read_chain};
 use crate::core::{Known, Lookup, Opened, PastFailure, SweepState};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::super::error::StoreError;
 use super::super::filter::Filter;
 use super::super::{Chain, StoredSweep, SweepText};
+use super::queue::Receiver;
 use super::{Answer, database, reader, unix_millis};
 use crate::core::{AlreadyThere, Exception, KeptTheta, Opened, Record, SweepState, Ticket};
 
