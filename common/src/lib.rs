@@ -27,3 +27,5 @@ pub mod secret;
 pub mod spec;
 pub mod suggest;
 pub mod summary;
+#[cfg(feature = "traces")]
+pub mod traces;

@@ -118,7 +118,12 @@ pub async fn compute(
     let (notices, mut inbox) = mpsc::unbounded_channel();
     // The log has them.
     tokio::spawn(async move { while inbox.recv().await.is_some() {} });
-    let (handle, driver) = driver::start(run::config(store.as_ref()), Arc::clone(&store), notices);
+    let (handle, driver) = driver::start(
+        run::config(store.as_ref()),
+        Arc::clone(&store),
+        notices,
+        None,
+    );
     ground.stage.lead(handle.clone(), Arc::clone(&store));
     let (ended, end) = oneshot::channel();
     let again = Again {

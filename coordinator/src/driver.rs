@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::protocol::{CoordinatorMessage, SweepNumber};
+use common::traces::Traces;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
+use crate::attempts::Attempts;
 use crate::core::{
     CloseReason, Config, Control, Core, Denied, Done, Effect, Event, NewSweep, Notice, Refusal,
     SessionId, SweepState, Timestamp,
@@ -119,11 +121,12 @@ impl Handle {
 /// Where notices go beside the log.
 pub type Notices = mpsc::UnboundedSender<Notice>;
 
-/// Starts the driver over a store.
+/// Starts the driver over a store; attempts are traced if there is a collector.
 pub fn start<S: Store>(
     config: Config,
     store: Arc<S>,
     notices: Notices,
+    traces: Option<Arc<Traces>>,
 ) -> (Handle, tokio::task::JoinHandle<()>) {
     let (inputs, inbox) = mpsc::unbounded_channel();
     let tally = Arc::new(Tally::default());
@@ -142,6 +145,7 @@ pub fn start<S: Store>(
         last_request: 0,
         notices,
         tally,
+        attempts: traces.map(Attempts::new),
     };
     (handle, tokio::spawn(driver.run(inbox)))
 }
@@ -157,6 +161,7 @@ struct Driver<S> {
     last_request: u64,
     notices: Notices,
     tally: Arc<Tally>,
+    attempts: Option<Attempts>,
 }
 
 impl<S: Store> Driver<S> {
@@ -215,9 +220,15 @@ impl<S: Store> Driver<S> {
 
     fn step(&mut self, event: Event) {
         let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Some(attempts) = &mut self.attempts {
+            attempts.before(&event);
+        }
         let mut effects = Vec::new();
         self.core.step(Timestamp(now), event, &mut effects);
         for effect in effects {
+            if let Some(attempts) = &mut self.attempts {
+                attempts.after(&effect);
+            }
             self.carry_out(effect);
         }
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use common::ids::to_hex;
+use common::traces::Traces;
 use tonic::service::interceptor::InterceptedService;
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
@@ -40,6 +41,8 @@ pub struct Ground {
     pub(crate) local_token: String,
     /// For workers that are launched; `None` if none are.
     invitation: Option<Invitation>,
+    /// Where spans go; nowhere if `None`.
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 impl Ground {
@@ -120,6 +123,13 @@ impl Ground {
                 Some(tokio::spawn(site.serve(listener)))
             }
         };
+        let traces = settings
+            .otlp
+            .as_deref()
+            .map(|url| Traces::start(url, "depth-sweep-coordinator", &host_name()).map(Arc::new));
+        let traces = traces
+            .transpose()
+            .map_err(|message| (code::BAD_INPUT, message))?;
         let store = tokio::select! {
             opened = leadership::lead(&settings.store, &identity, &stage, say) => opened,
             () = interrupted() => {
@@ -138,6 +148,7 @@ impl Ground {
             local_url,
             local_token,
             invitation,
+            traces,
         })
     }
 
@@ -164,7 +175,7 @@ impl Ground {
             url: self.local_url.clone(),
             token: self.local_token.clone(),
             count: settings.local_workers,
-            log: settings.log.for_workers(),
+            variables: settings.for_workers(),
         }))
     }
 
@@ -173,6 +184,9 @@ impl Ground {
         self.server.abort();
         if let Some(site) = &self.site {
             site.abort();
+        }
+        if let Some(traces) = &self.traces {
+            traces.finish();
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod at_rest;
+mod attempts;
 pub mod audit;
 pub mod bench;
 pub mod cli;

@@ -23,8 +23,8 @@ pub struct LocalWorkers {
     pub token: String,
     /// How many.
     pub count: u32,
-    /// What they log: the coordinator's own wish, if it has one.
-    pub log: Vec<(&'static str, String)>,
+    /// What they log and whom they tell of their work: the coordinator's own wishes, if it has any.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 /// Deaths in a row, each soon after the start, after which a worker is not
@@ -183,7 +183,7 @@ async fn spawn(settings: &LocalWorkers, number: u32) -> std::io::Result<(Child, 
         command.env_remove(name);
     }
     let mut child = command
-        .envs(settings.log.iter().cloned())
+        .envs(settings.variables.iter().cloned())
         .args(["--connect", &settings.url, "--local"])
         .args(["--slots", "1", "--threads", "1"])
         .args(["--name", &format!("local-{number}")])

@@ -135,7 +135,7 @@ pub async fn run(
     let stored = stored.map_err(|e| store_failure(&e))?;
     let number = stored.number;
     let (notices, _) = mpsc::unbounded_channel();
-    let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
+    let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices, None);
     ground.stage.lead(handle.clone(), Arc::clone(&store));
     let (ended, end) = oneshot::channel();
     let new = NewSweep {

@@ -99,7 +99,12 @@ impl Sweep {
         } = self;
         let store = Arc::clone(&ground.store);
         let (notices, inbox) = mpsc::unbounded_channel();
-        let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
+        let (handle, driver) = driver::start(
+            config(store.as_ref()),
+            Arc::clone(&store),
+            notices,
+            ground.traces.clone(),
+        );
         ground.stage.lead(handle.clone(), Arc::clone(&store));
         let address = settings.store.clone();
         let (shown, keep) = (Arc::clone(&store), settings.minima);

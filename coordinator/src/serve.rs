@@ -32,7 +32,12 @@ async fn carry_on(settings: Settings) -> Result<u8, Failure> {
     let ground = Ground::open(&settings).await?;
     let store = Arc::clone(&ground.store);
     let (notices, inbox) = mpsc::unbounded_channel();
-    let (handle, driver) = driver::start(config(store.as_ref()), Arc::clone(&store), notices);
+    let (handle, driver) = driver::start(
+        config(store.as_ref()),
+        Arc::clone(&store),
+        notices,
+        ground.traces.clone(),
+    );
     let told = settings.notify.clone().map(Notices::new);
     let sweeps = Sweeps::new(
         handle.clone(),

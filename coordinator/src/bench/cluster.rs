@@ -65,7 +65,7 @@ pub(super) fn begin(
     // The log has them.
     tokio::spawn(async move { while inbox.recv().await.is_some() {} });
     let opened = Arc::clone(&ground.store);
-    let (handle, _) = driver::start(config(opened.as_ref()), Arc::clone(&opened), notices);
+    let (handle, _) = driver::start(config(opened.as_ref()), Arc::clone(&opened), notices, None);
     ground.stage.lead(handle.clone(), opened);
     let (ended, end) = oneshot::channel();
     let new = NewSweep {

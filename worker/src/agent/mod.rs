@@ -17,11 +17,13 @@ mod spool;
 mod trouble;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use common::decode::decode_cell;
 use common::protocol::{CellText, FailureKind, Outcome, Report, TaskFailure};
 use common::record::Telemetry;
+use common::traces::{Part, Span, Traces};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub blobs: BlobFolder,
     /// Where results wait for a coordinator.
     pub spool: Option<Spool>,
+    /// Where spans go.
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// What comes from outside beside the coordinator.
@@ -99,6 +103,35 @@ pub async fn run(config: Config, wishes: Wishes) -> End {
     Agent::new(config).run(wishes).await
 }
 
+/// What a slot did, as a span; its beginning is reckoned from the time that it took.
+fn trace(traces: &Traces, slot: SlotNumber, report: &Report) {
+    let ended = SystemTime::now();
+    let mut attributes = vec![("slot", slot.0.to_string())];
+    let (took, failure) = match &report.outcome {
+        Outcome::Result(result) => {
+            let telemetry = &result.telemetry;
+            attributes.push(("cpu_seconds", telemetry.cpu_seconds.to_string()));
+            attributes.push(("peak_memory_bytes", telemetry.peak_memory.to_string()));
+            (telemetry.seconds, None)
+        }
+        Outcome::Failure(failure) => {
+            let why = format!("{}: {}", failure.kind.name(), failure.message);
+            (0.0, Some(why))
+        }
+        Outcome::HandBack(_) | Outcome::Malformed { .. } => return,
+    };
+    let took = Duration::try_from_secs_f64(took).unwrap_or_default();
+    traces.add(Span {
+        lease: report.lease,
+        part: Part::Execution,
+        name: "execution".into(),
+        began: ended.checked_sub(took).unwrap_or(ended),
+        ended,
+        attributes,
+        failure,
+    });
+}
+
 struct Agent {
     route: Route<Target>,
     /// Where the last connection goes.
@@ -113,6 +146,7 @@ struct Agent {
     /// Events that effects gave at once.
     pending: VecDeque<Event>,
     spool: Option<spool::Keeper>,
+    traces: Option<Arc<Traces>>,
     fetcher: Fetcher,
     spawner: Spawner,
     link: Option<Link>,
@@ -155,6 +189,7 @@ impl Agent {
             fetcher: Fetcher::new(files, config.blobs, seed),
             session,
             spool,
+            traces: config.traces,
             inbox,
             events,
             pending: VecDeque::new(),
@@ -269,6 +304,13 @@ impl Agent {
             }
             Event::CellFailed { cell, message } => {
                 tracing::warn!(%cell, %message, "a cell's files cannot be had");
+            }
+            Event::SlotReports { slot, reports } => {
+                if let Some(traces) = &self.traces {
+                    reports
+                        .iter()
+                        .for_each(|report| trace(traces, *slot, report));
+                }
             }
             Event::Leave { grace } => {
                 tracing::info!(grace_seconds = grace.as_secs_f64(), "leaving");

@@ -1,6 +1,7 @@
 //! `worker --connect URL`: joins a coordinator.
 
 use std::io::{BufRead, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use common::ids::WorkerId;
 use common::math::NUMERIC_LEVEL;
 use common::protocol::Profile;
 use common::secret;
+use common::traces::Traces;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing_subscriber::EnvFilter;
@@ -74,26 +76,39 @@ pub(super) fn main(args: &JoinArgs) -> anyhow::Result<Status> {
                     slots: SlotKind::Idle,
                     blobs: BlobFolder(folder.path().to_path_buf()),
                     spool: None,
+                    traces: None,
                 })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         return runtime()?.block_on(be_many(crowd, end));
     }
+    let session = session_config(&settings)?;
+    let runtime = runtime()?;
+    let traces = {
+        let _inside = runtime.enter();
+        let name = &session.profile.name;
+        let start = |url: &String| Traces::start(url, "depth-sweep-worker", name).map(Arc::new);
+        settings.otlp.as_ref().map(start).transpose()
+    };
+    let traces = traces.map_err(BadInput)?;
     let spool = settings.spool.as_deref().map(Spool::open).transpose();
     let spool = spool.map_err(|error| BadInput(error.to_string()))?;
     let config = agent::Config {
         route,
         bearer,
-        session: session_config(&settings)?,
+        session,
         slots: SlotKind::Process(
             std::env::current_exe().context("this program cannot find itself")?,
         ),
         blobs: BlobFolder(folder.path().to_path_buf()),
         spool,
+        traces: traces.clone(),
     };
-    let runtime = runtime()?;
     let grace = Duration::from_secs_f64(settings.grace);
     let end = runtime.block_on(work(config, args.local, grace, end));
+    if let Some(traces) = traces {
+        traces.finish();
+    }
     // What is still open is of no use to anybody.
     runtime.shutdown_background();
     drop(folder);

@@ -16,7 +16,7 @@ use crate::room::Room;
 /// Beginning of the names of environment variables.
 const PREFIX: &str = "SWEEP_";
 /// Every option, by its name in files.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "connect",
     "slots",
     "threads",
@@ -30,6 +30,7 @@ const KEYS: [&str; 15] = [
     "slot_memory",
     "grace",
     "spool",
+    "otlp",
     "log",
     "log_format",
 ];
@@ -78,6 +79,10 @@ pub struct Flags {
     /// this folder delivers them [default: none, they are kept in memory].
     #[arg(long, value_name = "DIR")]
     pub spool: Option<String>,
+    /// Collector of OpenTelemetry (OTLP over gRPC) that gets a span for each execution, for example
+    /// http://localhost:4317.
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
     /// What to log on standard error, for example `debug` or `worker=debug` [default: info, with
     /// --local warn].
     #[arg(long, value_name = "FILTER")]
@@ -137,6 +142,8 @@ pub struct Settings {
     pub grace: f64,
     /// Where results wait for a coordinator.
     pub spool: Option<PathBuf>,
+    /// Who gets spans.
+    pub otlp: Option<String>,
     /// Filter of the log; `info`, for a local worker `warn`, if not given.
     pub log: Option<String>,
     /// Form of the log.
@@ -209,6 +216,7 @@ fn merged(
         ("slot_memory", flags.slot_memory.map(Setting::from)),
         ("grace", flags.grace.map(Setting::from)),
         ("spool", text(&flags.spool)),
+        ("otlp", text(&flags.otlp)),
         ("log", text(&flags.log)),
         ("log_format", format.map(|f| Setting::from(f.get_name()))),
     ] {
@@ -305,6 +313,7 @@ impl Reader {
             // −0 is 0, also where it is printed.
             grace: grace + 0.0,
             spool: self.path("spool"),
+            otlp: self.collector(),
             log: self.get("log", Config::get_string),
             log_format,
         };
@@ -328,6 +337,14 @@ impl Reader {
                 None
             }
         }
+    }
+
+    fn collector(&mut self) -> Option<String> {
+        let url = self.get("otlp", Config::get_string)?;
+        if let Err(error) = common::traces::check_url(&url) {
+            self.mistakes.push(format!("`otlp`: {error}"));
+        }
+        Some(url)
     }
 
     fn path(&mut self, key: &str) -> Option<PathBuf> {
@@ -368,6 +385,7 @@ impl Settings {
             ("slot_memory", self.slot_memory.map(|x| x.to_string())),
             ("grace", Some(self.grace.to_string())),
             ("spool", path(&self.spool)),
+            ("otlp", self.otlp.as_deref().map(text)),
             ("log", self.log.as_deref().map(text)),
             ("log_format", format.map(|f| f.get_name().to_owned())),
         ];

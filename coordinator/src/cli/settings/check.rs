@@ -54,6 +54,7 @@ pub(super) fn check(origins: &[(&'static str, String, String)]) -> Result<Settin
     }
     let [token, admin_token, http_token] = check.tokens();
     let notify = check.notify();
+    let otlp = check.otlp();
     let http = http.map(|address| HttpSettings {
         address,
         hosts: names(check.text("http_host")),
@@ -89,6 +90,7 @@ pub(super) fn check(origins: &[(&'static str, String, String)]) -> Result<Settin
         admin_token,
         http,
         notify,
+        otlp,
         tls: tls.map(Arc::new),
         log,
         launch,
@@ -282,6 +284,20 @@ impl<'a> Check<'a> {
                 // The value may contain a secret, so it is not repeated.
                 .map_err(|error| self.unusable.push(format!("error: notify: {error}")))
                 .ok(),
+        }
+    }
+
+    fn otlp(&mut self) -> Option<String> {
+        let url = match self.text("otlp") {
+            "" => return None,
+            url => url.to_owned(),
+        };
+        match common::traces::check_url(&url) {
+            Ok(()) => Some(url),
+            Err(error) => {
+                self.unusable.push(format!("error: otlp: {error}"));
+                None
+            }
         }
     }
 

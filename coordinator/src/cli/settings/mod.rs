@@ -54,6 +54,8 @@ pub struct Settings {
     pub http: Option<HttpSettings>,
     /// Who is told of a sweep's end and of the first violation.
     pub notify: Option<NotifyUrl>,
+    /// Collector of OpenTelemetry that gets the spans of attempts.
+    pub otlp: Option<String>,
     /// TLS for `listen` and `http`; plain text if `None`.
     pub tls: Option<Arc<Tls>>,
     /// What is logged, and how.
@@ -67,6 +69,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Variables that make local workers log and trace alike.
+    pub fn for_workers(&self) -> Vec<(&'static str, String)> {
+        let mut variables = self.log.for_workers();
+        variables.extend(self.otlp.clone().map(|url| ("SWEEP_OTLP", url)));
+        variables
+    }
+
     /// Those of a sweep that nobody outside takes part in.
     pub fn local(store: Address, local_workers: u32, progress: Display) -> Self {
         Self {
@@ -81,6 +90,7 @@ impl Settings {
             admin_token: None,
             http: None,
             notify: None,
+            otlp: None,
             tls: None,
             log: Log::default(),
             launch: None,
@@ -165,6 +175,10 @@ pub(super) struct Flags {
     /// with a secret in it belongs into SWEEP_NOTIFY
     #[arg(long, value_name = "URL", hide_short_help = true)]
     notify: Option<String>,
+    /// Collector of OpenTelemetry (OTLP over gRPC) that gets a span for each attempt at a task, for
+    /// example http://localhost:4317
+    #[arg(long, value_name = "URL", hide_short_help = true)]
+    otlp: Option<String>,
     /// Numeric level of the results; this version has one, fma64-1 [default: fma64-1]
     #[arg(long, value_name = "LEVEL", hide_short_help = true)]
     cpu_level: Option<String>,
@@ -239,13 +253,14 @@ impl AuditFlags {
         Ok(Settings {
             http: None,
             notify: None,
+            otlp: None,
             ..resolved.settings
         })
     }
 }
 
 /// Name and default of each setting.
-const KEYS: [(&str, &str); 22] = [
+const KEYS: [(&str, &str); 23] = [
     ("listen", ""),
     ("advertise", ""),
     ("launch", ""),
@@ -261,6 +276,7 @@ const KEYS: [(&str, &str); 22] = [
     ("http_host", ""),
     ("http_token_file", ""),
     ("notify", ""),
+    ("otlp", ""),
     ("tls_cert", ""),
     ("tls_key", ""),
     ("tls_client_ca", ""),
@@ -300,6 +316,7 @@ impl Flags {
             "http_host" => self.http_host.clone(),
             "http_token_file" => self.http_token_file.clone(),
             "notify" => self.notify.clone(),
+            "otlp" => self.otlp.clone(),
             "tls_cert" => self.tls_cert.clone(),
             "tls_key" => self.tls_key.clone(),
             "tls_client_ca" => self.tls_client_ca.clone(),
