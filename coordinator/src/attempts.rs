@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use common::ids::{CellId, IdMap, TaskId};
-use common::protocol::{CellText, Lease, LeaseId, Work};
+use common::protocol::{CellText, CoordinatorMessage, Lease, LeaseId, Work};
 use common::record::Evidence;
 use common::traces::{Part, Span, Traces};
 
@@ -52,11 +52,17 @@ impl Attempts {
 
     /// Follows what goes out.
     pub(crate) fn after(&mut self, effect: &Effect) {
-        use common::protocol::CoordinatorMessage::Leases;
-        if let Effect::Send { message, .. } = effect
-            && let Leases(leases) = message
-        {
-            leases.iter().for_each(|lease| self.granted(lease));
+        let Effect::Send { message, .. } = effect else {
+            return;
+        };
+        match message {
+            CoordinatorMessage::Leases(leases) => {
+                leases.iter().for_each(|lease| self.granted(lease));
+            }
+            CoordinatorMessage::Revoke(leases) => {
+                leases.iter().for_each(|lease| self.revoked(lease));
+            }
+            _ => {}
         }
     }
 
@@ -93,17 +99,22 @@ impl Attempts {
         }
     }
 
-    fn reported(&mut self, report: &Incoming) {
-        let lease = report.lease;
-        // Late reports are of attempts that have ended.
-        if self
-            .open
-            .get(&lease.task)
-            .is_none_or(|open| open.lease != lease)
-        {
-            return;
+    /// The attempt of a lease, if it is still under way.
+    fn take(&mut self, lease: &LeaseId) -> Option<Open> {
+        let current = self.open.get(&lease.task)?.lease;
+        (current == *lease).then(|| self.open.remove(&lease.task))?
+    }
+
+    fn revoked(&mut self, lease: &LeaseId) {
+        if let Some(mut open) = self.take(lease) {
+            open.attributes.push(("outcome", "revoked".to_owned()));
+            self.end(open, None);
         }
-        let Some(mut open) = self.open.remove(&lease.task) else {
+    }
+
+    fn reported(&mut self, report: &Incoming) {
+        // Late reports are of attempts that have ended.
+        let Some(mut open) = self.take(&report.lease) else {
             return;
         };
         let mut failure = None;
