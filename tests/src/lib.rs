@@ -7,4 +7,5 @@ pub mod processes;
 pub mod python;
 pub mod scene;
 pub mod simulation;
+pub mod strangers;
 pub mod web;
