@@ -139,6 +139,16 @@ impl RunningSweep {
         moment["recorded"].as_u64().unwrap_or(0)
     }
 
+    /// Waits until this many tasks are recorded beyond those that were when it first said that
+    /// tasks are at work. What it found recorded is counted by then, so its workers did these.
+    ///
+    /// # Panics
+    /// If it ends, or hangs, before.
+    pub fn wait_for_more(&mut self, count: u64) -> u64 {
+        let at_work = self.wait_for(|m| m["leased"].as_u64().is_some_and(|leased| leased > 0));
+        self.wait_for_recorded(at_work["recorded"].as_u64().unwrap_or(0) + count)
+    }
+
     /// The tasks recorded when it last said so.
     pub fn last_recorded(&self) -> u64 {
         let moments = self.said.iter().rev();

@@ -320,7 +320,7 @@ fn workers_through_ssh_end_with_a_coordinator_that_is_killed_or_interrupted() {
 
     let (mut command, url) = through_ssh(&scene, &ssh, "remote");
     let mut sweep = RunningSweep::start(&mut command);
-    sweep.wait_for_recorded(6);
+    sweep.wait_for_more(3);
     assert!(!workers(&url).is_empty());
     sweep.signal("INT");
     assert_eq!(sweep.finish().code(), Some(130));
@@ -527,7 +527,7 @@ fn a_sweep_by_jobs_of_slurm_ends_with_the_same_bytes_and_no_job() {
 
     let mut command = slurm.sweep(&scene, "jobs", &address, "");
     let mut sweep = RunningSweep::start(&mut command);
-    sweep.wait_for_recorded(6);
+    sweep.wait_for_more(3);
     assert_eq!(slurm.jobs().len(), 3, "no job more than there were");
     assert!(before.iter().any(|pid| workers(&url).contains(pid)));
     let (status, said) = sweep.finish_with_words();
