@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
+
+use crate::progress::{LogWriter, is_drawable};
 
 /// How local workers are started.
 #[derive(Clone, Debug)]
@@ -189,10 +191,18 @@ async fn spawn(settings: &LocalWorkers, number: u32) -> std::io::Result<(Child, 
         .args(["--name", &format!("local-{number}")])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        .stderr(if is_drawable() {
+            Stdio::piped()
+        } else {
+            Stdio::inherit()
+        })
         .kill_on_drop(true)
         // A terminal's Ctrl-C is for the coordinator to answer.
         .process_group(0)
         .spawn()?;
+    if let Some(log) = child.stderr.take() {
+        tokio::spawn(pass_on(log, LogWriter));
+    }
     let mut input = child
         .stdin
         .take()
@@ -201,6 +211,16 @@ async fn spawn(settings: &LocalWorkers, number: u32) -> std::io::Result<(Child, 
         .write_all(format!("{}\n", settings.token).as_bytes())
         .await?;
     Ok((child, input))
+}
+
+/// Writes what a worker logs line by line, so that none runs into the progress bar.
+async fn pass_on(log: impl AsyncRead + Unpin, mut to: impl std::io::Write) {
+    let mut lines = BufReader::new(log).split(b'\n');
+    while let Ok(Some(mut line)) = lines.next_segment().await {
+        line.push(b'\n');
+        // A terminal that is gone reads nothing; the worker must not wait for it.
+        let _ = to.write_all(&line);
+    }
 }
 
 /// Asks a worker to end, and ends it if it does not.
@@ -214,5 +234,40 @@ async fn finish(mut child: Child, input: ChildStdin) {
     if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
         drop(input);
         let _ = child.kill().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps what each write wrote.
+    #[derive(Default)]
+    struct Writes(Vec<String>);
+
+    impl std::io::Write for &mut Writes {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.push(String::from_utf8_lossy(text).into_owned());
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn each_line_of_a_worker_is_one_write() {
+        let (mut worker, log) = tokio::io::duplex(64);
+        let said = async {
+            for part in ["one\ntw", "o\n", "cut off"] {
+                worker.write_all(part.as_bytes()).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            drop(worker);
+        };
+        let mut writes = Writes::default();
+        tokio::join!(said, pass_on(log, &mut writes));
+        assert_eq!(writes.0, ["one\n", "two\n", "cut off\n"]);
     }
 }

@@ -280,7 +280,7 @@ fn line(text: &str) {
 }
 
 /// Whether standard error is a terminal that lines can be taken back from.
-fn is_drawable() -> bool {
+pub fn is_drawable() -> bool {
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     io::stderr().is_terminal() && !dumb
 }

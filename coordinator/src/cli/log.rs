@@ -70,7 +70,9 @@ impl Log {
     pub fn start(&self) {
         let log = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(&self.filter))
-            .with_writer(Stderr);
+            .with_writer(Stderr)
+            // Whoever read standard error may be gone; telling that there would panic.
+            .log_internal_errors(false);
         // A second start, in tests, changes nothing.
         let _ = if self.json {
             log.json().flatten_event(true).try_init()

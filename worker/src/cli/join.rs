@@ -164,7 +164,9 @@ fn start_log(settings: &Settings, local: bool) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(super::colours_on_stderr())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // Whoever read standard error may be gone; telling that there would panic.
+        .log_internal_errors(false);
     let started = match settings.log_format {
         LogFormat::Text => log.with_target(false).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
