@@ -15,7 +15,12 @@
 //!    that ∂L/∂V = WᵀB cannot see is zero to rounding. Otherwise V + t·a vᵀ
 //!    leads down although eigenvalue tolerances may hide it (THEORY §1 item 4).
 //! 5. where the activation has kinks: the conditions of [`crate::kink`] up to [`DENSE`]
-//!    variables; beyond, no pre-activation may be on or near one.
+//!    variables; beyond, and for kinks of a formula whose place is not known in closed form, no
+//!    pre-activation may be on or near one.
+//!
+//! 6. with no penalty on the predictor and cross_entropy, logistic or poisson: the predictor has no
+//!    direction of recession ([`unattained`]). Along one the objective falls for ever, so that no
+//!    point is a minimum, however small its gradient has become (THEORY §1 item 6).
 //!
 //! λ_min by three methods: all eigenvalues (`dense`, up to [`DENSE`] variables);
 //! a completed Cholesky factorisation (`cholesky`, up to [`CHOLESKY`]); Lanczos with a stated
@@ -24,6 +29,7 @@
 mod closed_form;
 mod curvature;
 mod hidden;
+mod unattained;
 
 use common::math::slice::{max_abs, norm, norm_squared};
 use common::record::{BaselineEvidence, EigenvalueMethod};
@@ -56,6 +62,8 @@ pub enum Refusal {
     HiddenDescent(Vec<f64>),
     /// On or near kinks, where the conditions of [`crate::kink`] do not hold.
     Kink,
+    /// Condition 6.
+    Unattained,
 }
 
 /// Everything that is recorded about a point.
@@ -148,6 +156,20 @@ struct Outer<'a> {
 /// coordinates, used for large problems. Both count their own work.
 pub fn examine(
     objective: &mut Objective<'_>,
+    head: Option<&mut Objective<'_>>,
+    theta: &[f64],
+    context: &Context<'_>,
+) -> Examination {
+    let mut e = examine_locally(objective, head, theta, context);
+    if e.refusal.is_none() && unattained::falls_for_ever(objective, theta, context) {
+        e.refusal = Some(Refusal::Unattained);
+    }
+    e
+}
+
+/// Conditions 1 to 5, which look at the point alone.
+fn examine_locally(
+    objective: &mut Objective<'_>,
     mut head: Option<&mut Objective<'_>>,
     theta: &[f64],
     context: &Context<'_>,
@@ -205,16 +227,29 @@ pub fn examine(
     });
     closed_form::fill(problem, objective, theta, outer.as_ref(), context, &mut e);
 
+    if let Some(margin) = kink::margin_of_unplaced(objective, &x) {
+        e.kink_margin = Some(margin);
+        if !(margin > context.tolerances.kink_margin) {
+            e.refusal = Some(Refusal::Kink);
+            return e;
+        }
+        objective.ensure_linearized(&x);
+    }
+    let unplaced = e.kink_margin;
     if objective.has_kinks() && n <= DENSE {
         let settled = on_kinks(objective, head.as_deref_mut(), theta, context, &mut e);
+        e.kink_margin = nearer(e.kink_margin, unplaced);
         if settled {
+            if let Some(outer) = outer.as_ref().filter(|_| e.refusal.is_none()) {
+                e.refusal = hidden_descent(objective, theta, outer, context);
+            }
             return e;
         }
         objective.ensure_linearized(&x);
     } else if objective.has_kinks() {
         let (on, margin) = kink::near(&mut kink::Kinked::new(objective), &x);
         e.kinks = u32::try_from(on).unwrap_or(u32::MAX);
-        e.kink_margin = margin;
+        e.kink_margin = nearer(margin, unplaced);
         if on > 0 || !margin.is_none_or(|m| m > context.tolerances.kink_margin) {
             e.refusal = Some(Refusal::Kink);
             return e;
@@ -254,14 +289,25 @@ pub fn examine(
     if e.refusal.is_none()
         && let Some(outer) = &outer
     {
-        e.refusal = hidden::descent(
-            problem,
-            hidden::slopes_times_z(objective, theta, outer, context),
-            theta.len(),
-            outer,
-        );
+        e.refusal = hidden_descent(objective, theta, outer, context);
     }
     e
+}
+
+fn nearer(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::min)
+}
+
+/// Condition 4.
+fn hidden_descent(
+    objective: &mut Objective<'_>,
+    theta: &[f64],
+    outer: &Outer<'_>,
+    context: &Context<'_>,
+) -> Option<Refusal> {
+    let problem = objective.problem();
+    let scale = hidden::slopes_times_z(objective, theta, outer, context);
+    hidden::descent(problem, scale, theta.len(), outer)
 }
 
 /// The examination of a point that sits on kinks, in head coordinates where they

@@ -15,8 +15,11 @@ use super::center::center;
 use super::collapse::{self, Collapse};
 use super::dependent;
 use super::field::{Field, Group, Kink, Kinked, Signs};
+use super::reach;
+use super::shape::distance_from_unplaced;
 use super::split::Split;
 use crate::linalg::Tridiagonal;
+use crate::objective::Objective;
 
 /// A pre-activation this near to a kink counts as on it.
 pub(super) const ON: f64 = 1e-10;
@@ -51,6 +54,8 @@ pub(crate) enum Finding {
     Curvature(Vec<f64>),
     /// A collapsed unit leads down to this point.
     Revives(Vec<f64>),
+    /// Whether a collapsed unit leads down is not known.
+    Undecided,
     /// Something is not finite.
     NonFinite,
 }
@@ -89,6 +94,23 @@ pub(crate) fn near(k: &mut Kinked<'_, '_>, x: &[f64]) -> (usize, Option<f64>) {
     (on.len(), margin)
 }
 
+/// The distance of the nearest pre-activation from a kink of a formula whose place is not known, to
+/// first order; `None` if there is no such kink, or if the body is frozen.
+pub(crate) fn margin_of_unplaced(objective: &mut Objective<'_>, x: &[f64]) -> Option<f64> {
+    let formula = objective.problem().unplaced.clone()?;
+    if objective.is_frozen() {
+        return None;
+    }
+    let field = Kinked::new(objective).field(x, &Signs::new());
+    let mut values = Vec::new();
+    let distances = field.t.iter();
+    Some(
+        distances
+            .map(|t| distance_from_unplaced(&formula, *t, &mut values))
+            .fold(f64::INFINITY, f64::min),
+    )
+}
+
 /// Inspects a point.
 pub(crate) fn inspect(k: &mut Kinked<'_, '_>, x: &[f64], demands: &Demands) -> Inspection {
     let collapsed = k.collapsed(x);
@@ -113,11 +135,8 @@ pub(crate) fn inspect(k: &mut Kinked<'_, '_>, x: &[f64], demands: &Demands) -> I
     if !field.value.is_finite() || !max_abs(&field.gradient).is_finite() {
         return out;
     }
-    // No path leads from some to the loss: all of theirs pass a dead unit. Signs
-    // of ⅜ give every open path a slope that is not zero.
-    let open: Signs = on.iter().map(|kink| (*kink, 0.375)).collect();
-    let paths = k.field(x, &open);
-    on.retain(|kink| paths.delta[kink.entry] != 0.0);
+    let seen = reach::seen(k, &field, &apart);
+    on.retain(|kink| seen[kink.entry]);
     let held = multipliers(k, x, &on, &free);
     out.gradient = max_abs(&pick(&held.field.gradient, &free));
     out.signs = held.signs.clone();
@@ -155,12 +174,12 @@ pub(crate) fn inspect(k: &mut Kinked<'_, '_>, x: &[f64], demands: &Demands) -> I
     if let Finding::Minimum = out.finding {
         for unit in out.collapsed.clone() {
             match collapse::test(k, x, unit, &out.signs, field.value) {
-                Some(Collapse::Stays(ratio)) => out.ratio = out.ratio.max(ratio),
-                Some(Collapse::Revives(lower)) => {
+                Collapse::Stays(ratio) => out.ratio = out.ratio.max(ratio),
+                Collapse::Revives(lower) => {
                     out.finding = Finding::Revives(lower);
                     break;
                 }
-                None => {}
+                Collapse::Undecided => out.finding = Finding::Undecided,
             }
         }
     }

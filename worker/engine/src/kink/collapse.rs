@@ -8,22 +8,33 @@
 //! max over |u| = 1 of w(u)ᵀ R⁻¹ w(u) ≤ ρ,
 //!
 //! strictly if strictly below; above it, v = −R⁻¹ w(u) is descent of order |u|².
+//! Where R is singular (no ridge) and w(u) has a part w₀ in its kernel, or ρ = 0 and
+//! w(u) ≠ 0, the maximum is infinite: v = −s·w₀ with s large enough leads down.
+//!
 //! The maximum is not a convex problem: ascent from many starts finds ways down
-//! but proves nothing where it finds none.
+//! but proves nothing where it finds none. It is exact where the unit's inputs are the same on all
+//! rows (a dead layer below: two points); elsewhere what was found must lie below [`CLEAR`].
 
 use common::math::slice::{axpy, dot, norm};
 use common::rng::{Philox, Purpose};
 
-use super::field::{Kinked, Signs};
+use super::field::{Kink, Kinked, Signs};
 use crate::linalg::SymmetricEigen;
 
 /// What is known about a collapsed unit.
 pub(super) enum Collapse {
-    /// The largest ratio found, below 1.
+    /// The largest ratio found, clearly below 1.
     Stays(f64),
     /// A lower point, from which descent goes on.
     Revives(Vec<f64>),
+    /// The ratio is not clearly below 1, and no lower point was found.
+    Undecided,
 }
+
+/// What the largest ratio found must lie below, since it is a lower bound of the largest.
+const CLEAR: f64 = 0.8;
+/// |w(u)|/|u| that is rounding.
+const NOTHING: f64 = 1e-13;
 
 /// Starts of the ascent; the power method needs few steps from each.
 const STARTS: u32 = 24;
@@ -53,27 +64,47 @@ impl Test<'_, '_, '_> {
         self.outputs.iter().map(|&o| field.gradient[o]).collect()
     }
 
-    /// R⁻¹ w, on the range of R; `None` if w has a part outside it.
-    fn answer(&self, w: &[f64]) -> Option<Vec<f64>> {
+    /// R⁻¹ w, or the part of w outside the range of R if it has one.
+    fn answer(&self, w: &[f64]) -> Result<Vec<f64>, Vec<f64>> {
         let mut out = vec![0.0; w.len()];
+        let mut outside = vec![0.0; w.len()];
         let top = self.r.values.last().copied().unwrap_or(0.0);
         for (i, value) in self.r.values.iter().enumerate() {
             let v = self.r.vector(i);
             let c = dot(v, w);
-            if *value > 1e-10 * top {
+            if *value > 1e-10 * top.max(0.0) {
                 axpy(c / value, v, &mut out);
-            } else if c.abs() > 1e-9 * norm(w) {
-                return None;
+            } else {
+                axpy(c, v, &mut outside);
             }
         }
-        Some(out)
+        if norm(&outside) > 1e-9 * norm(w) {
+            Err(outside)
+        } else {
+            Ok(out)
+        }
     }
 
-    /// Value and ascent direction of the ratio at u.
-    fn ratio(&mut self, u: &[f64]) -> Option<(f64, Vec<f64>, Vec<f64>)> {
+    /// Ratio at u, the v of the way down, and the direction of ascent.
+    fn ratio(&mut self, u: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
         let w = self.reply(u);
-        let v = self.answer(&w)?;
-        let ratio = dot(&w, &v).max(0.0).sqrt() / (self.rho.sqrt() * norm(u));
+        let length = norm(u);
+        if norm(&w) <= NOTHING * length {
+            return (0.0, vec![0.0; w.len()], vec![0.0; u.len()]);
+        }
+        let (ratio, v) = match self.answer(&w) {
+            Ok(v) => {
+                let ratio = dot(&w, &v).max(0.0).sqrt() / (self.rho.sqrt() * length);
+                (ratio, v)
+            }
+            Err(mut outside) => {
+                // (ρ/2)|u|² − |v||w₀| < 0.
+                let strength = norm(&outside);
+                let size = self.rho * length * length / strength + length;
+                outside.iter_mut().for_each(|x| *x *= size / strength);
+                (f64::INFINITY, outside)
+            }
+        };
         let mut direction = vec![0.0; self.x.len()];
         for (&o, v) in self.outputs.iter().zip(&v) {
             direction[o] = *v;
@@ -81,7 +112,28 @@ impl Test<'_, '_, '_> {
         let mut product = vec![0.0; self.x.len()];
         self.k.objective.products(&direction, &mut product);
         let next = self.inputs.iter().map(|&i| product[i]).collect();
-        Some((ratio, v, next))
+        (ratio, v, next)
+    }
+
+    /// Whether the unit has one activation, whose inputs are the same on all rows.
+    fn inputs_are_constant(&mut self, entries: &[(usize, usize)]) -> bool {
+        let [(activation, unit)] = entries else {
+            return false;
+        };
+        let rows = self.k.objective.problem().dims().rows;
+        let all: Vec<Kink> = (0..rows)
+            .map(|row| Kink {
+                entry: self.k.entries.index(*activation, row, *unit),
+                which: 0,
+            })
+            .collect();
+        self.k.field(self.x, self.signs);
+        let jacobian = self.k.jacobian(&all);
+        let mut rows = jacobian.chunks_exact(self.x.len());
+        let Some(first) = rows.next() else {
+            return true;
+        };
+        rows.all(|row| self.inputs.iter().all(|&i| row[i] == first[i]))
     }
 
     /// The first step along (u, −R⁻¹w) that lowers the objective.
@@ -114,12 +166,10 @@ pub(super) fn test(
     unit: usize,
     signs: &Signs,
     value: f64,
-) -> Option<Collapse> {
+) -> Collapse {
     let rho = k.objective.problem().regularizer().body_decay;
     let (inputs, outputs) = (k.units[unit].inputs.clone(), k.units[unit].outputs.clone());
-    if !(rho > 0.0) {
-        return None;
-    }
+    let entries = k.units[unit].entries.clone();
     // R at the point itself, where w and its derivative vanish.
     k.field(x, signs);
     let n = outputs.len();
@@ -155,19 +205,23 @@ pub(super) fn test(
                 break;
             }
             u.iter_mut().for_each(|v| *v *= LENGTH / length);
-            let (ratio, v, next) = t.ratio(&u)?;
+            let (ratio, v, next) = t.ratio(&u);
             largest = largest.max(ratio);
             if ratio > 1.0 + 1e-9
                 && let Some(x) = t.descend(&u, &v, value)
             {
-                return Some(Collapse::Revives(x));
+                return Collapse::Revives(x);
             }
-            if (ratio - last).abs() <= 1e-4 * ratio {
+            if !ratio.is_finite() || (ratio - last).abs() <= 1e-4 * ratio {
                 break;
             }
             last = ratio;
             u = next;
         }
     }
-    Some(Collapse::Stays(largest))
+    if largest < CLEAR || (largest < 1.0 && t.inputs_are_constant(&entries)) {
+        Collapse::Stays(largest)
+    } else {
+        Collapse::Undecided
+    }
 }

@@ -16,6 +16,7 @@
 //! | [`solver`] | the descent: model steps, Newton on the manifold, releases, revivals |
 //! | [`certificate`] | what is true at a point on kinks |
 //! | [`center`] | the most central multipliers where they are not unique |
+//! | [`reach`] | which kinks the loss can see |
 //! | [`dependent`] | the first-order condition where the gradients of kinks are dependent |
 //! | [`collapse`] | units that have shrunk to zero: minimum or way down |
 
@@ -26,12 +27,13 @@ mod dependent;
 mod field;
 mod model;
 mod qp;
+mod reach;
 mod shape;
 mod solver;
 mod split;
 mod unit;
 
-pub(crate) use certificate::{Demands, Finding, inspect, near};
+pub(crate) use certificate::{Demands, Finding, inspect, margin_of_unplaced, near};
 pub(crate) use field::Kinked;
-pub use shape::kinks_of;
+pub use shape::{flat_pieces, kinks_of, unplaced_kinks};
 pub(crate) use solver::Solver;

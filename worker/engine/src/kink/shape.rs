@@ -1,5 +1,6 @@
 //! Where activations have kinks, and the pieces that meet there.
 
+use common::formula::{Formula, evaluate};
 use common::spec::Activation;
 
 use crate::activation::SELU;
@@ -43,4 +44,58 @@ pub fn kinks_of(activation: &Activation) -> Vec<KinkShape> {
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// Intervals on which the activation is constant, as far as they are known.
+pub fn flat_pieces(activation: &Activation) -> Vec<(f64, f64)> {
+    let (low, high) = (f64::NEG_INFINITY, f64::INFINITY);
+    match activation {
+        Activation::Relu | Activation::SquaredRelu => vec![(low, 0.0)],
+        Activation::Relu6 => vec![(low, 0.0), (6.0, high)],
+        Activation::HardTanh => vec![(low, -1.0), (1.0, high)],
+        // Between kinks a formula is analytic: constant where its derivatives vanish at several places.
+        Activation::Formula(formula) if unplaced_kinks(activation).is_none() => {
+            let mut ends: Vec<f64> = kinks_of(activation).iter().map(|k| k.position).collect();
+            if ends.is_empty() {
+                return Vec::new();
+            }
+            ends.insert(0, low);
+            ends.push(high);
+            let flat = |&(low, high): &(f64, f64)| {
+                [0.137, 0.371, 0.618, 0.853].iter().all(|share| {
+                    let t = match (low.is_finite(), high.is_finite()) {
+                        (true, true) => low + share * (high - low),
+                        (true, false) => low + 8.0 * share,
+                        _ => high - 8.0 * share,
+                    };
+                    let [_, first, second] = formula.jet_at(t);
+                    first == 0.0 && second == 0.0
+                })
+            };
+            let pieces = ends.windows(2).map(|w| (w[0], w[1]));
+            pieces.filter(flat).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The formula, if some of its kinks are not at places known in closed form.
+pub fn unplaced_kinks(activation: &Activation) -> Option<Formula> {
+    match activation {
+        Activation::Formula(formula) if formula.kinks().iter().any(|k| k.position.is_none()) => {
+            Some(formula.clone())
+        }
+        _ => None,
+    }
+}
+
+/// The distance of t from the nearest kink without a known place, to first order.
+pub(crate) fn distance_from_unplaced(formula: &Formula, t: f64, values: &mut Vec<f64>) -> f64 {
+    evaluate(&formula.derivatives().nodes, t, values);
+    let unplaced = formula.kinks().iter().filter(|k| k.position.is_none());
+    unplaced
+        .map(|k| (values[k.argument] / values[k.slope]).abs())
+        // On the kink with a slope of zero there: 0/0.
+        .map(|d| if d.is_nan() { 0.0 } else { d })
+        .fold(f64::INFINITY, f64::min)
 }

@@ -129,7 +129,8 @@ impl Solver {
 
     /// Sets units to zero that are small or dead, where the objective does not rise.
     fn collapse_small(&mut self, k: &mut Kinked<'_, '_>) {
-        if !k.may_collapse() {
+        // Without a decay nothing draws a dead unit to zero, and there it is a saddle.
+        if !k.may_collapse() || k.objective.problem().regularizer().body_decay == 0.0 {
             return;
         }
         let size = |list: &[usize], x: &[f64]| {
@@ -459,7 +460,7 @@ impl Solver {
         let found = inspect(k, &x, &self.demands());
         let lower = value < self.value;
         match found.finding.clone() {
-            Finding::Minimum => {
+            Finding::Minimum | Finding::Undecided => {
                 self.x = x;
                 self.value = value;
                 self.signs = found.signs;

@@ -149,6 +149,11 @@ impl<'p> Objective<'p> {
         self.frozen.is_none() && !self.problem().kinks.is_empty()
     }
 
+    /// Whether the body is kept as it is.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
     /// Number of parameters of the body.
     pub fn body_len(&self) -> usize {
         penalty::body_len(self.problem())

@@ -1,5 +1,6 @@
 //! Data and network of one task, laid out for the kernels.
 
+use common::formula::Formula;
 use common::spec::{Loss, Regularizer, Skip};
 use ndarray::ArrayView2;
 
@@ -73,6 +74,10 @@ pub struct Problem {
     pub(crate) tangent_layout: TangentLayout,
     /// Kinks of the activation.
     pub(crate) kinks: Vec<KinkShape>,
+    /// Where the activation is constant.
+    pub(crate) flats: Vec<(f64, f64)>,
+    /// The activation, if it has kinks beside `kinks`.
+    pub(crate) unplaced: Option<Formula>,
     /// Groups of the largest block.
     pub(crate) groups: usize,
 }
@@ -120,6 +125,9 @@ impl Problem {
             depth: body.depth,
             width: body.width,
             skip: body.skip,
+            flats: crate::kink::flat_pieces(&body.activation),
+            unplaced: crate::kink::unplaced_kinks(&body.activation)
+                .filter(|_| program.activations > 0),
             kinks: if program.activations > 0 {
                 crate::kink::kinks_of(&body.activation)
             } else {

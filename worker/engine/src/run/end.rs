@@ -55,7 +55,7 @@ impl<'p> Run<'p> {
                 self.conclude(e, theta)
             }
             Some(_) if !may_continue => self.conclude(e, theta),
-            Some(Refusal::NonFinite) => self.conclude(e, theta),
+            Some(Refusal::NonFinite | Refusal::Unattained) => self.conclude(e, theta),
             Some(Refusal::Gradient | Refusal::NewtonStep | Refusal::Kink) => {
                 self.state.theta_polishes += 1;
                 if self.theta.has_kinks() {
@@ -108,10 +108,12 @@ impl<'p> Run<'p> {
     }
 
     /// The end, unless a second descent did worse than the first: then the
-    /// first one's minimum is what was found.
+    /// first one's minimum is what was found. A minimum above the baseline is never passed over.
     fn conclude(&mut self, e: Examination, theta: Vec<f64>) -> Option<Finished> {
         let better = match &self.state.attempt {
-            Attempt::Second { value, .. } => e.refusal.is_none() && e.objective < *value,
+            Attempt::Second { value, .. } => {
+                e.refusal.is_none() && (e.objective < *value || self.is_above_baseline(&e))
+            }
             Attempt::First | Attempt::Settled => true,
         };
         if better {
@@ -126,6 +128,12 @@ impl<'p> Run<'p> {
         self.state.non_finite = false;
         self.state.stage = Stage::Examine;
         None
+    }
+
+    fn is_above_baseline(&self, e: &Examination) -> bool {
+        self.setup
+            .baseline
+            .is_some_and(|baseline| e.value - baseline.value > 1e-9 * baseline.value.abs().max(1.0))
     }
 
     fn refute(&mut self, e: &Examination) {
@@ -180,9 +188,7 @@ impl<'p> Run<'p> {
     /// (THEORY §2 "violation"): a decrease that scales like radius² along the
     /// lowest eigenvector, or along the neutral directions a vᵀ followed by W.
     pub(super) fn escape(&mut self, e: &Examination, theta: &[f64]) -> Option<Vec<f64>> {
-        let baseline = self.setup.baseline?;
-        let tolerance = 1e-9 * baseline.value.abs().max(1.0);
-        if !(e.value - baseline.value > tolerance) {
+        if !self.is_above_baseline(e) {
             return None;
         }
         let directions = certificate::escape_directions(&mut self.theta, theta);
@@ -196,7 +202,44 @@ impl<'p> Run<'p> {
         directions
             .into_iter()
             .chain(lowest)
-            .find_map(|d| self.lower_along(theta, &d, e.objective))
+            .find_map(|d| self.refuting(theta, &d, e.objective))
+    }
+
+    /// A lower point along ±direction where the decrease scales like radius², down to the smallest
+    /// radii that show it: lower ground further away refutes nothing.
+    fn refuting(&mut self, theta: &[f64], direction: &[f64], value: f64) -> Option<Vec<f64>> {
+        let x = self.theta.variables(theta);
+        let d = if direction.len() == x.len() {
+            direction.to_vec()
+        } else {
+            self.theta.variables(direction)
+        };
+        self.theta.work = self.state.work;
+        let mut g = vec![0.0; x.len()];
+        let noise = 20.0 * f64::EPSILON * value.abs().max(1e-8);
+        let mut found = None;
+        for sign in [1.0, -1.0] {
+            let mut further: Option<(f64, Vec<f64>)> = None;
+            for radius in [1e-1, 1e-2, 1e-3, 1e-4] {
+                let mut t = x.clone();
+                axpy(sign * radius, &d, &mut t);
+                let fall = value - self.theta.value_gradient(&t, &mut g);
+                if let Some((before, at)) = further.take()
+                    && before > noise
+                    && fall > noise
+                    && fall >= before / 400.0
+                {
+                    found = Some(at);
+                    break;
+                }
+                further = Some((fall, t));
+            }
+            if found.is_some() {
+                break;
+            }
+        }
+        self.state.work = self.theta.work;
+        found.map(|t| self.theta.full(&t))
     }
 
     pub(super) fn finish(&self, e: Examination, theta: Vec<f64>) -> Finished {
@@ -208,8 +251,8 @@ impl<'p> Run<'p> {
             Some(Refusal::NonFinite) => Outcome::NonFinite,
             _ if s.non_finite => Outcome::NonFinite,
             _ if s.leaves_range => Outcome::Diverging,
-            None if self.at_unattained_infimum(&e) => Outcome::Diverging,
             None => Outcome::CertifiedMinimum,
+            Some(Refusal::Unattained) => Outcome::Diverging,
             Some(Refusal::Kink) => Outcome::Kink,
             Some(Refusal::Curvature(_) | Refusal::HiddenDescent(_)) if stationary => {
                 Outcome::Saddle
