@@ -20,7 +20,7 @@ use super::journal::{KeptTheta, Opened, Record, Ticket};
 use super::ledger::Key;
 use super::retry::{Decision, PastFailure, RetryLimits};
 use super::sweep::{Failed, NeedState};
-use super::task::{State, TaskIdx};
+use super::task::{Kind, State, TaskIdx};
 use super::worker::WorkerNumber;
 
 /// A computed task on its way in.
@@ -108,7 +108,10 @@ impl Core {
         }
         if let Some(worker) = self.workers.get_mut(&number) {
             worker.streak = 0;
-            worker.learn(arrived.telemetry.seconds);
+            // A baseline says nothing of how long the runs after it take.
+            if !matches!(self.tasks[idx].kind, Kind::Baseline { .. }) {
+                worker.learn(arrived.telemetry.seconds);
+            }
         }
         self.record(session, number, lease, idx, arrived);
     }

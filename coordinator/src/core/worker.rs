@@ -41,7 +41,7 @@ pub(super) struct Worker {
     pub(super) draining: bool,
     /// Tasks it holds, in no particular order.
     pub(super) held: Vec<TaskIdx>,
-    /// Moving average of its tasks' durations, seconds.
+    /// Moving average of its runs' durations, seconds.
     pub(super) seconds: Option<f64>,
     /// Failures blamed on it since its last success.
     pub(super) streak: u32,
