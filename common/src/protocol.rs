@@ -221,6 +221,24 @@ pub struct Lease {
     pub checkpoint: Option<Bytes>,
 }
 
+impl Lease {
+    /// Bytes that it takes in a message, about, if its cell and its baseline
+    /// travel with it.
+    pub fn bytes(&self) -> usize {
+        let work = match &self.work {
+            Work::Run {
+                cell,
+                start,
+                baseline,
+                ..
+            } => cell.json.len() + start.len() + 8 * baseline.evidence.minimizer.len(),
+            Work::Baseline { cell } => cell.json.len(),
+            Work::Noop { .. } => 0,
+        };
+        work + self.checkpoint.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// What a lease asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {

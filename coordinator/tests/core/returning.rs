@@ -284,6 +284,29 @@ fn a_checkpoint_goes_to_the_next_worker_even_over_a_restart() {
 }
 
 #[test]
+fn large_checkpoints_go_out_in_several_messages() {
+    let mut s = Scene::new();
+    s.sweep(FakeWorkload::noops(5));
+    let a = s.join(1, 5, 5);
+    let leases = s.leases(a);
+    assert_eq!(leases.len(), 5);
+    s.step(Event::Draining { session: a });
+    let large = vec![1; 3 << 20];
+    for (position, lease) in leases.iter().enumerate() {
+        s.hand_back(a, lease.id, (position < 3).then_some(&large));
+    }
+    s.disconnect(a);
+    let b = s.join(2, 5, 5);
+    let batches = s.batches(b);
+    let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 1, 3], "at most 4 MiB at a time");
+    let again: Vec<_> = batches.concat();
+    assert_eq!(tasks(&again), tasks(&leases));
+    s.finish(b, &again);
+    assert_eq!(s.end_of(SWEEP).1.results.len(), 5);
+}
+
+#[test]
 fn workers_of_another_kind_are_refused_with_the_reason() {
     let mut s = Scene::with(Config {
         max_sessions: 1,

@@ -254,6 +254,14 @@ impl Scene {
         })
     }
 
+    /// Leases as they came in messages.
+    pub(crate) fn batches(&mut self, session: SessionId) -> Vec<Vec<Lease>> {
+        self.take(session, |message| match message {
+            CoordinatorMessage::Leases(leases) => Ok(vec![leases]),
+            other => Err(other),
+        })
+    }
+
     pub(crate) fn lease(&mut self, session: SessionId) -> Lease {
         let mut leases = self.leases(session);
         assert_eq!(leases.len(), 1, "one lease was expected");

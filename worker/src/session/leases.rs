@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use common::ids::CellId;
+use common::pb::BATCH_BYTES;
 use common::planted::{Bug, planted};
 use common::protocol::{
     CellText, FailureKind, HandBack, HeldLease, HeldState, Lease, LeaseId, Outcome, Place, Receipt,
@@ -18,8 +19,6 @@ use super::event::{Effect, SlotNumber};
 const BATCH: usize = 4096;
 /// Cells that are remembered as ready.
 const CELLS: usize = 1024;
-/// Evidence and θ of one message, bytes, after which the next one begins.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// A lease that is held.
 #[derive(Debug)]
@@ -402,15 +401,16 @@ impl Session {
                 && report.lease == id
             {
                 *sent = true;
-                bytes += size(report);
+                let more = size(report);
+                let is_full = batch.len() >= BATCH || bytes + more > BATCH_BYTES;
+                if is_full && !batch.is_empty() {
+                    let full = std::mem::take(&mut batch);
+                    self.effects
+                        .push(Effect::Send(WorkerMessage::Reports(full)));
+                    bytes = 0;
+                }
+                bytes += more;
                 batch.push(report.clone());
-            }
-            if batch.len() >= BATCH || bytes >= BATCH_BYTES {
-                self.effects
-                    .push(Effect::Send(WorkerMessage::Reports(std::mem::take(
-                        &mut batch,
-                    ))));
-                bytes = 0;
             }
         }
         if !batch.is_empty() {

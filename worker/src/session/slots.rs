@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use common::pb::BATCH_BYTES;
 use common::planted::{Bug, planted};
 use common::protocol::{FailureKind, Lease, LeaseId, Outcome, Report, TaskFailure};
 use common::record::Telemetry;
@@ -130,6 +131,7 @@ impl Session {
         }
         let mut room = frame.saturating_sub(slot.assigned.len()).min(share);
         let mut leases: Vec<Lease> = Vec::new();
+        let mut bytes = 0;
         let mut kind = None;
         while room > 0 {
             let Some(id) = self.queue.front().copied() else {
@@ -149,6 +151,11 @@ impl Session {
             }
             // How many are given is judged by their kind.
             if *kind.get_or_insert(held.place.baseline) != held.place.baseline {
+                break;
+            }
+            // Whatever is left is given to it in the next step.
+            bytes += task.bytes();
+            if bytes > BATCH_BYTES && !leases.is_empty() {
                 break;
             }
             leases.push(task.as_ref().clone());

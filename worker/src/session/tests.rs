@@ -243,3 +243,25 @@ fn a_recall_takes_back_what_a_slot_has_and_has_not_begun() {
     scene.answer(0, &noop(2), handed_back(None));
     assert_eq!(scene.reported(), [vec![2]]);
 }
+
+#[test]
+fn large_checkpoints_go_to_a_slot_and_to_the_coordinator_one_by_one() {
+    const LARGE: usize = 3 << 20;
+    let mut scene = paced(1, 1e-3);
+    let leases: Vec<Lease> = (1..=3).map(|task| with_checkpoint(task, LARGE)).collect();
+    scene.hear(CoordinatorMessage::Leases(leases.clone()));
+    assert_eq!(scene.assigned(), [(0, vec![1])]);
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.assigned(), [(0, vec![2])]);
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.assigned(), [(0, vec![3])]);
+    let report = |lease: &Lease| Report {
+        lease: lease.id,
+        outcome: handed_back(Some(LARGE)),
+    };
+    scene.step(Event::SlotReports {
+        slot: SlotNumber(0),
+        reports: leases.iter().map(report).collect(),
+    });
+    assert_eq!(scene.reported(), [[1], [2], [3]]);
+}
