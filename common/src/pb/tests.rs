@@ -491,3 +491,34 @@ fn a_certified_minimum_without_a_finite_value_is_refused() {
         "field `run.value` is inf, which must be finite at a certified minimum"
     );
 }
+
+#[test]
+fn the_largest_checkpoint_fits_a_message() {
+    let checkpoint = Some(Bytes::from(vec![1; CHECKPOINT_LIMIT]));
+    let id = LeaseId {
+        task: TaskId([3; 32]),
+        attempt: Attempt::new(2, 7),
+    };
+    let outcome = Outcome::HandBack(HandBack {
+        checkpoint: checkpoint.clone(),
+        evaluations: u64::MAX,
+    });
+    let reports = WorkerMessage::Reports(vec![Report { lease: id, outcome }]);
+    let reports = wire::WorkerMessage::from(reports);
+    assert!(reports.encoded_len() <= MESSAGE_LIMIT);
+    let lease = Lease {
+        id,
+        place: Place {
+            sweep: SweepNumber(1),
+            position: u64::MAX,
+            baseline: false,
+        },
+        work: Work::Noop {
+            seed: u64::MAX,
+            microseconds: u64::MAX,
+        },
+        checkpoint,
+    };
+    let leases = LeaseEncoder::default().message(CoordinatorMessage::Leases(vec![lease]));
+    assert!(leases.encoded_len() <= MESSAGE_LIMIT);
+}

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use common::pb::BATCH_BYTES;
+use common::pb::{BATCH_BYTES, MESSAGE_LIMIT};
 use common::planted::{Bug, planted};
 use common::protocol::{Attempt, CoordinatorMessage, Lease, LeaseId, SweepNumber, Work};
 
@@ -25,6 +25,8 @@ use super::{Core, Effect, Lifecycle};
 
 /// Most leases of one message; fewer where they are large ([`BATCH_BYTES`]).
 const BATCH: usize = 1024;
+/// Room for what [`Lease::bytes`] does not count.
+const ENVELOPE: usize = 1 << 20;
 /// Ready tasks looked at for one that may go to a certain worker.
 const LOOKED_AT: usize = 64;
 /// A queue that lasts shorter than this is not worth moving to another worker.
@@ -185,12 +187,19 @@ impl Core {
                 attempt,
             };
             let checkpoint = task.checkpoint.as_ref().map(|(state, _)| state.clone());
-            return Some(Lease {
+            let mut lease = Lease {
                 id,
                 place,
                 work,
                 checkpoint,
-            });
+            };
+            // With an exceptionally large cell or baseline beside it. A message
+            // that cannot be sent would be tried for ever; beginning anew gives
+            // the same bits.
+            if lease.bytes() > MESSAGE_LIMIT - ENVELOPE {
+                lease.checkpoint = None;
+            }
+            return Some(lease);
         }
     }
 

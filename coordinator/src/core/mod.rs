@@ -76,6 +76,8 @@ pub struct Core {
     epoch: u32,
     lifecycle: Lifecycle,
     stop: Option<Stop>,
+    /// Tasks that had begun and came back without a checkpoint since the stop.
+    begun_anew: u64,
     now: Timestamp,
     grace_until: Timestamp,
     last_attempt: u32,
@@ -126,6 +128,7 @@ impl Core {
             epoch,
             lifecycle: Lifecycle::Serving,
             stop: None,
+            begun_anew: 0,
             now,
             grace_until,
             last_attempt: 0,
@@ -214,6 +217,12 @@ impl Core {
     /// The workload of an active sweep.
     pub fn workload(&self, sweep: SweepNumber) -> Option<&dyn Workload> {
         self.sweeps.get(&sweep).map(|sweep| sweep.workload.as_ref())
+    }
+
+    /// Tasks that had begun when the scheduler was told to stop, and came back
+    /// without a checkpoint: they begin anew.
+    pub fn begun_anew(&self) -> u64 {
+        self.begun_anew
     }
 
     /// Whether nothing is leased and nothing waits for the store.

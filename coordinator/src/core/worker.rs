@@ -513,6 +513,7 @@ impl Core {
                 continue;
             };
             if grant.running {
+                self.note_begun_anew();
                 let message = format!("{name} fell silent while computing it");
                 self.fail(idx, id, grant.attempt, FailureKind::WorkerLost, message);
             } else if !planted(Bug::DropsQueueOfLostWorker) {

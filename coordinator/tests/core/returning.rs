@@ -307,6 +307,32 @@ fn large_checkpoints_go_out_in_several_messages() {
 }
 
 #[test]
+fn a_stop_counts_the_tasks_that_begin_anew() {
+    let mut s = Scene::new();
+    s.sweep(FakeWorkload::noops(5));
+    let a = s.join(1, 5, 5);
+    let leases = s.leases(a);
+    s.running(a, &leases[..3]);
+    s.hand_back(a, leases[0].id, None);
+    assert_eq!(
+        s.core.begun_anew(),
+        0,
+        "before the stop it is nobody's loss"
+    );
+    let leases = [s.leases(a), leases[1..].to_vec()].concat();
+    s.running(a, &leases[..2]);
+    s.control(1, stop());
+    s.hand_back(a, leases[0].id, None);
+    s.hand_back(a, leases[1].id, Some(b"state"));
+    assert_eq!(s.core.begun_anew(), 1);
+    // The worker goes without a word about the others.
+    s.step(Event::WorkerEnded {
+        worker: WorkerId([1; 16]),
+    });
+    assert_eq!(s.core.begun_anew(), 2, "one of them was running");
+}
+
+#[test]
 fn workers_of_another_kind_are_refused_with_the_reason() {
     let mut s = Scene::with(Config {
         max_sessions: 1,
@@ -348,13 +374,7 @@ fn a_stopping_coordinator_sends_workers_away_but_takes_what_they_bring() {
     s.sweep(FakeWorkload::noops(4));
     let a = s.join(1, 1, 1);
     let lease = s.lease(a);
-    s.control(
-        1,
-        Control::Stop {
-            reason: "interrupted".into(),
-            finished: false,
-        },
-    );
+    s.control(1, stop());
     assert_eq!(s.drains(a), [false]);
     s.disconnect(a);
     let a = s.rejoin(1, 1, 1, vec![held(&lease, HeldState::Finished)]);
@@ -364,4 +384,11 @@ fn a_stopping_coordinator_sends_workers_away_but_takes_what_they_bring() {
     assert_eq!(s.leases(a), []);
     s.join(2, 1, 1);
     assert_eq!(s.refused, [Refusal::Stopping]);
+}
+
+fn stop() -> Control {
+    Control::Stop {
+        reason: "interrupted".into(),
+        finished: false,
+    }
 }
