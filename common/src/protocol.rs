@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -179,6 +180,8 @@ pub enum CoordinatorMessage {
         reason: String,
         /// The worker need not come back.
         finished: bool,
+        /// For how long the coordinator is there, if it goes.
+        waits: Option<Duration>,
     },
 }
 

@@ -329,6 +329,7 @@ impl Watch<'_> {
         let stop = Control::Stop {
             reason,
             finished: false,
+            waits: Some(HAND_BACK),
         };
         let quiet = async {
             self.handle.control(stop).await;
@@ -429,6 +430,7 @@ pub(crate) async fn dismiss(handle: &Handle) {
     let stop = Control::Stop {
         reason: "the sweep is finished".to_owned(),
         finished: true,
+        waits: Some(LEAVE),
     };
     handle.control(stop).await;
     let all_gone = async {

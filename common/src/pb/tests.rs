@@ -1,6 +1,7 @@
 //! Round trips are exact, and what is wrong is named.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -326,6 +327,12 @@ fn the_other_coordinator_messages_return_as_they_were() {
         CoordinatorMessage::Drain {
             reason: "done".into(),
             finished: true,
+            waits: None,
+        },
+        CoordinatorMessage::Drain {
+            reason: "interrupted".into(),
+            finished: false,
+            waits: Some(Duration::from_millis(1500)),
         },
     ];
     for message in messages {

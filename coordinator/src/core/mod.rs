@@ -108,6 +108,19 @@ enum Lifecycle {
 struct Stop {
     reason: String,
     finished: bool,
+    /// When the coordinator goes.
+    until: Option<Timestamp>,
+}
+
+impl Stop {
+    /// What workers are told.
+    fn drain(&self, now: Timestamp) -> CoordinatorMessage {
+        CoordinatorMessage::Drain {
+            reason: self.reason.clone(),
+            finished: self.finished,
+            waits: self.until.map(|until| until.since(now)),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -103,11 +103,8 @@ impl Core {
             session,
             message: CoordinatorMessage::Welcome(welcome),
         });
-        if let Some(stop) = self.stop.clone() {
-            let message = CoordinatorMessage::Drain {
-                reason: stop.reason,
-                finished: stop.finished,
-            };
+        if let Some(stop) = &self.stop {
+            let message = stop.drain(self.now);
             self.effects.push(Effect::Send { session, message });
         }
     }
@@ -560,6 +557,7 @@ impl Core {
             let message = CoordinatorMessage::Drain {
                 reason,
                 finished: true,
+                waits: None,
             };
             self.effects.push(Effect::Send { session, message });
         }

@@ -375,10 +375,12 @@ fn a_stopping_coordinator_sends_workers_away_but_takes_what_they_bring() {
     let a = s.join(1, 1, 1);
     let lease = s.lease(a);
     s.control(1, stop());
-    assert_eq!(s.drains(a), [false]);
+    assert_eq!(s.drains(a), [(false, Some(Duration::from_secs(30)))]);
     s.disconnect(a);
+    s.pass(Duration::from_secs(4));
     let a = s.rejoin(1, 1, 1, vec![held(&lease, HeldState::Finished)]);
-    assert_eq!(s.drains(a), [false]);
+    let left = Some(Duration::from_secs(26));
+    assert_eq!(s.drains(a), [(false, left)], "what is left of it");
     s.finish(a, &[lease]);
     assert_eq!(s.statuses(a), [ReceiptStatus::Recorded]);
     assert_eq!(s.leases(a), []);
@@ -390,5 +392,6 @@ fn stop() -> Control {
     Control::Stop {
         reason: "interrupted".into(),
         finished: false,
+        waits: Some(Duration::from_secs(30)),
     }
 }

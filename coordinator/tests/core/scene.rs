@@ -296,9 +296,13 @@ impl Scene {
         })
     }
 
-    pub(crate) fn drains(&mut self, session: SessionId) -> Vec<bool> {
+    /// What workers were told of a stop: whether for good, and how long the
+    /// coordinator waits.
+    pub(crate) fn drains(&mut self, session: SessionId) -> Vec<(bool, Option<Duration>)> {
         self.take(session, |message| match message {
-            CoordinatorMessage::Drain { finished, .. } => Ok(vec![finished]),
+            CoordinatorMessage::Drain {
+                finished, waits, ..
+            } => Ok(vec![(finished, waits)]),
             other => Err(other),
         })
     }

@@ -112,9 +112,12 @@ impl Session {
             }
             (State::Up { .. }, CoordinatorMessage::Revoke(leases)) => self.on_revoke(&leases),
             (State::Up { .. }, CoordinatorMessage::Recall(leases)) => self.on_recall(&leases),
-            (State::Up { .. }, CoordinatorMessage::Drain { finished, .. }) => {
-                self.on_drain(finished);
-            }
+            (
+                State::Up { .. },
+                CoordinatorMessage::Drain {
+                    finished, waits, ..
+                },
+            ) => self.on_drain(finished, waits),
             // A second Welcome, or anything before the first one: whoever
             // speaks there is not in step with us, so begin anew.
             (State::Greeting { .. } | State::Up { .. }, _) => {

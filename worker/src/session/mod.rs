@@ -53,7 +53,8 @@ pub struct Config {
     /// Key of the random pauses.
     pub seed: u64,
     /// Time that running tasks have to end when the coordinator sends the
-    /// worker away; then they are stopped and handed back.
+    /// worker away, or less if it does not wait so long; then they are stopped
+    /// and handed back.
     pub grace: Duration,
 }
 

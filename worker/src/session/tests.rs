@@ -265,3 +265,35 @@ fn large_checkpoints_go_to_a_slot_and_to_the_coordinator_one_by_one() {
     });
     assert_eq!(scene.reported(), [[1], [2], [3]]);
 }
+
+fn drain(waits: Option<Duration>) -> CoordinatorMessage {
+    CoordinatorMessage::Drain {
+        reason: "interrupted".into(),
+        finished: false,
+        waits,
+    }
+}
+
+/// Seconds after a Drain when what runs is stopped.
+fn stopped_after(grace: Duration, waits: Option<Duration>) -> u32 {
+    let mut scene = Scene::new(1, grace);
+    scene.hear(CoordinatorMessage::Leases(vec![noop(1)]));
+    scene.hear(drain(waits));
+    for second in 0..100 {
+        if !scene.stopped().is_empty() {
+            return second;
+        }
+        scene.pass(Duration::from_secs(1));
+    }
+    panic!("nothing was stopped");
+}
+
+#[test]
+fn running_tasks_are_handed_back_while_the_coordinator_is_still_there() {
+    let seconds = Duration::from_secs;
+    let waits = Some(seconds(30));
+    assert_eq!(stopped_after(seconds(60), waits), 23);
+    assert_eq!(stopped_after(seconds(86_400), waits), 23);
+    assert_eq!(stopped_after(seconds(25), waits), 20, "its own is shorter");
+    assert_eq!(stopped_after(seconds(60), None), 55, "it stays there");
+}
