@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -179,6 +180,8 @@ pub enum CoordinatorMessage {
         reason: String,
         /// The worker need not come back.
         finished: bool,
+        /// For how long the coordinator is there, if it goes.
+        waits: Option<Duration>,
     },
 }
 
@@ -219,6 +222,24 @@ pub struct Lease {
     pub work: Work,
     /// Where to continue from.
     pub checkpoint: Option<Bytes>,
+}
+
+impl Lease {
+    /// Bytes that it takes in a message, about, if its cell and its baseline
+    /// travel with it.
+    pub fn bytes(&self) -> usize {
+        let work = match &self.work {
+            Work::Run {
+                cell,
+                start,
+                baseline,
+                ..
+            } => cell.json.len() + start.len() + 8 * baseline.evidence.minimizer.len(),
+            Work::Baseline { cell } => cell.json.len(),
+            Work::Noop { .. } => 0,
+        };
+        work + self.checkpoint.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// What a lease asks for.

@@ -166,11 +166,8 @@ impl Sweep {
                 let clean = watch.hand_back().await;
                 watch.progress.finish();
                 helpers.stop_after(clean).await;
-                let how = if clean {
-                    ", nothing is lost"
-                } else {
-                    "; only what was running is lost"
-                };
+                let anew = handle.look(Core::begun_anew).await.unwrap_or(0);
+                let how = what_is_lost(clean, anew);
                 let command = shell_words(std::env::args());
                 fail(
                     code::INTERRUPTED,
@@ -332,6 +329,7 @@ impl Watch<'_> {
         let stop = Control::Stop {
             reason,
             finished: false,
+            waits: Some(HAND_BACK),
         };
         let quiet = async {
             self.handle.control(stop).await;
@@ -345,6 +343,16 @@ impl Watch<'_> {
             () = fires(&mut interrupt) => false,
             () = fires(&mut terminate) => false,
         }
+    }
+}
+
+/// What an interruption costs, after "interrupted".
+fn what_is_lost(clean: bool, begun_anew: u64) -> String {
+    match (clean, begun_anew) {
+        (false, _) => "; only what was running is lost".to_owned(),
+        (true, 0) => ", nothing is lost".to_owned(),
+        (true, 1) => "; 1 running task begins anew".to_owned(),
+        (true, n) => format!("; {n} running tasks begin anew"),
     }
 }
 
@@ -422,6 +430,7 @@ pub(crate) async fn dismiss(handle: &Handle) {
     let stop = Control::Stop {
         reason: "the sweep is finished".to_owned(),
         finished: true,
+        waits: Some(LEAVE),
     };
     handle.control(stop).await;
     let all_gone = async {
@@ -549,5 +558,18 @@ pub async fn print_summary(grid: Arc<Grid>, data: DataTable, store: &Address) ->
             code::DONE
         }
         Err((code, message)) => fail(code, &message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::what_is_lost;
+
+    #[test]
+    fn nothing_is_said_to_be_lost_only_if_nothing_is() {
+        assert_eq!(what_is_lost(true, 0), ", nothing is lost");
+        assert_eq!(what_is_lost(true, 1), "; 1 running task begins anew");
+        assert_eq!(what_is_lost(true, 3), "; 3 running tasks begin anew");
+        assert_eq!(what_is_lost(false, 0), "; only what was running is lost");
     }
 }

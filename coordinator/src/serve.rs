@@ -111,6 +111,7 @@ async fn hand_back(handle: &Handle) {
     let stop = Control::Stop {
         reason: "the coordinator ends; it comes back".to_owned(),
         finished: false,
+        waits: Some(HAND_BACK),
     };
     let quiet = async {
         handle.control(stop).await;

@@ -1,5 +1,7 @@
 //! The messages of a session, but for leases.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::error::{FieldError, Problem};
@@ -356,9 +358,15 @@ impl LeaseEncoder {
             CoordinatorMessage::Recall(leases) => Kind::Recall(wire::Recall {
                 leases: ids(leases),
             }),
-            CoordinatorMessage::Drain { reason, finished } => {
-                Kind::Drain(wire::Drain { reason, finished })
-            }
+            CoordinatorMessage::Drain {
+                reason,
+                finished,
+                waits,
+            } => Kind::Drain(wire::Drain {
+                reason,
+                finished,
+                waits_ms: waits.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX)),
+            }),
         };
         wire::CoordinatorMessage { kind: Some(kind) }
     }
@@ -401,6 +409,7 @@ impl LeaseDecoder {
             Kind::Drain(drain) => CoordinatorMessage::Drain {
                 reason: drain.reason,
                 finished: drain.finished,
+                waits: drain.waits_ms.map(|ms| Duration::from_millis(ms.into())),
             },
         })
     }

@@ -39,3 +39,12 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// Largest message either side accepts, bytes. A batch of leases or reports is
 /// kept far below it; one result of a million parameters still fits.
 pub const MESSAGE_LIMIT: usize = 64 << 20;
+
+/// Largest checkpoint that is handed back, bytes: it travels alone, with room
+/// for the rest of its report, and later for the cell and the baseline of its
+/// lease.
+pub const CHECKPOINT_LIMIT: usize = MESSAGE_LIMIT - (4 << 20);
+
+/// Bytes of one message with many leases or reports, beyond which what follows
+/// goes into the next one. One that is larger travels alone.
+pub const BATCH_BYTES: usize = 4 << 20;

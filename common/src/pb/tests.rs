@@ -1,6 +1,7 @@
 //! Round trips are exact, and what is wrong is named.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -326,6 +327,12 @@ fn the_other_coordinator_messages_return_as_they_were() {
         CoordinatorMessage::Drain {
             reason: "done".into(),
             finished: true,
+            waits: None,
+        },
+        CoordinatorMessage::Drain {
+            reason: "interrupted".into(),
+            finished: false,
+            waits: Some(Duration::from_millis(1500)),
         },
     ];
     for message in messages {
@@ -490,4 +497,35 @@ fn a_certified_minimum_without_a_finite_value_is_refused() {
             .to_string(),
         "field `run.value` is inf, which must be finite at a certified minimum"
     );
+}
+
+#[test]
+fn the_largest_checkpoint_fits_a_message() {
+    let checkpoint = Some(Bytes::from(vec![1; CHECKPOINT_LIMIT]));
+    let id = LeaseId {
+        task: TaskId([3; 32]),
+        attempt: Attempt::new(2, 7),
+    };
+    let outcome = Outcome::HandBack(HandBack {
+        checkpoint: checkpoint.clone(),
+        evaluations: u64::MAX,
+    });
+    let reports = WorkerMessage::Reports(vec![Report { lease: id, outcome }]);
+    let reports = wire::WorkerMessage::from(reports);
+    assert!(reports.encoded_len() <= MESSAGE_LIMIT);
+    let lease = Lease {
+        id,
+        place: Place {
+            sweep: SweepNumber(1),
+            position: u64::MAX,
+            baseline: false,
+        },
+        work: Work::Noop {
+            seed: u64::MAX,
+            microseconds: u64::MAX,
+        },
+        checkpoint,
+    };
+    let leases = LeaseEncoder::default().message(CoordinatorMessage::Leases(vec![lease]));
+    assert!(leases.encoded_len() <= MESSAGE_LIMIT);
 }

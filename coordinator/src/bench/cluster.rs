@@ -117,6 +117,7 @@ pub(super) async fn run(
     let stop = Control::Stop {
         reason: "the measurement is over".to_owned(),
         finished: true,
+        waits: None,
     };
     handle.control(stop).await;
     if let Some(local) = local {

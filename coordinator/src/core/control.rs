@@ -3,10 +3,11 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use common::ids::{BaselineId, TaskId};
 use common::planted::{Bug, planted};
-use common::protocol::{CoordinatorMessage, LeaseId, SweepNumber};
+use common::protocol::{LeaseId, SweepNumber};
 
 use super::event::{Control, Denied, Done, Effect, NewSweep, TakeUp};
 use super::journal::{Record, SweepState};
@@ -45,8 +46,12 @@ impl Core {
             }
             Control::Cancel(sweep) => self.cancel(sweep),
             Control::Retry(sweep, tasks) => self.retry(sweep, tasks),
-            Control::Stop { reason, finished } => {
-                self.stop(reason, finished);
+            Control::Stop {
+                reason,
+                finished,
+                waits,
+            } => {
+                self.stop(reason, finished, waits);
                 Ok(Done { tasks: 0 })
             }
         };
@@ -244,18 +249,20 @@ impl Core {
             .collect()
     }
 
-    fn stop(&mut self, reason: String, finished: bool) {
+    fn stop(&mut self, reason: String, finished: bool, waits: Option<Duration>) {
         self.lifecycle = Lifecycle::Stopping;
+        let until = waits.map(|waits| self.now.after(waits));
+        let stop = self.stop.insert(Stop {
+            reason,
+            finished,
+            until,
+        });
         for session in self.sessions.keys() {
-            let message = CoordinatorMessage::Drain {
-                reason: reason.clone(),
-                finished,
-            };
+            let message = stop.drain(self.now);
             self.effects.push(Effect::Send {
                 session: *session,
                 message,
             });
         }
-        self.stop = Some(Stop { reason, finished });
     }
 }

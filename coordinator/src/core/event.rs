@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::ids::{TaskId, WorkerId};
@@ -162,6 +163,9 @@ pub enum Control {
         reason: String,
         /// There is no more work, so they need not come back.
         finished: bool,
+        /// How long this coordinator is there for what they bring, if that is
+        /// known.
+        waits: Option<Duration>,
     },
 }
 

@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use common::pb::{BATCH_BYTES, MESSAGE_LIMIT};
 use common::planted::{Bug, planted};
 use common::protocol::{Attempt, CoordinatorMessage, Lease, LeaseId, SweepNumber, Work};
 
@@ -22,9 +23,10 @@ use super::walk::Met;
 use super::worker::{Worker, WorkerNumber};
 use super::{Core, Effect, Lifecycle};
 
-/// Most leases of one message: it stays well below the limit of a message
-/// even with a checkpoint here and there.
+/// Most leases of one message; fewer where they are large ([`BATCH_BYTES`]).
 const BATCH: usize = 1024;
+/// Room for what [`Lease::bytes`] does not count.
+const ENVELOPE: usize = 1 << 20;
 /// Ready tasks looked at for one that may go to a certain worker.
 const LOOKED_AT: usize = 64;
 /// A queue that lasts shorter than this is not worth moving to another worker.
@@ -114,21 +116,32 @@ impl Core {
     /// Leases up to `wanted` tasks to a worker; returns how many.
     fn give(&mut self, number: WorkerNumber, wanted: usize) -> usize {
         let mut leases = Vec::with_capacity(wanted);
-        while leases.len() < wanted {
+        let (mut given, mut bytes) = (0, 0);
+        while given < wanted {
             let Some(lease) = self.lease_next(number) else {
                 break;
             };
+            let more = lease.bytes();
+            if bytes + more > BATCH_BYTES && !leases.is_empty() {
+                self.send_leases(number, std::mem::take(&mut leases));
+                bytes = 0;
+            }
+            bytes += more;
+            given += 1;
             leases.push(lease);
         }
-        let given = leases.len();
         if given > 0 {
             self.served_last = number;
-            if let Some(session) = self.workers[&number].session {
-                let message = CoordinatorMessage::Leases(leases);
-                self.effects.push(Effect::Send { session, message });
-            }
+            self.send_leases(number, leases);
         }
         given
+    }
+
+    fn send_leases(&mut self, number: WorkerNumber, leases: Vec<Lease>) {
+        if let Some(session) = self.workers[&number].session {
+            let message = CoordinatorMessage::Leases(leases);
+            self.effects.push(Effect::Send { session, message });
+        }
     }
 
     fn lease_next(&mut self, number: WorkerNumber) -> Option<Lease> {
@@ -174,12 +187,19 @@ impl Core {
                 attempt,
             };
             let checkpoint = task.checkpoint.as_ref().map(|(state, _)| state.clone());
-            return Some(Lease {
+            let mut lease = Lease {
                 id,
                 place,
                 work,
                 checkpoint,
-            });
+            };
+            // With an exceptionally large cell or baseline beside it. A message
+            // that cannot be sent would be tried for ever; beginning anew gives
+            // the same bits.
+            if lease.bytes() > MESSAGE_LIMIT - ENVELOPE {
+                lease.checkpoint = None;
+            }
+            return Some(lease);
         }
     }
 

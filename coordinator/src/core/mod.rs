@@ -76,6 +76,8 @@ pub struct Core {
     epoch: u32,
     lifecycle: Lifecycle,
     stop: Option<Stop>,
+    /// Tasks that had begun and came back without a checkpoint since the stop.
+    begun_anew: u64,
     now: Timestamp,
     grace_until: Timestamp,
     last_attempt: u32,
@@ -106,6 +108,19 @@ enum Lifecycle {
 struct Stop {
     reason: String,
     finished: bool,
+    /// When the coordinator goes.
+    until: Option<Timestamp>,
+}
+
+impl Stop {
+    /// What workers are told.
+    fn drain(&self, now: Timestamp) -> CoordinatorMessage {
+        CoordinatorMessage::Drain {
+            reason: self.reason.clone(),
+            finished: self.finished,
+            waits: self.until.map(|until| until.since(now)),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +141,7 @@ impl Core {
             epoch,
             lifecycle: Lifecycle::Serving,
             stop: None,
+            begun_anew: 0,
             now,
             grace_until,
             last_attempt: 0,
@@ -214,6 +230,12 @@ impl Core {
     /// The workload of an active sweep.
     pub fn workload(&self, sweep: SweepNumber) -> Option<&dyn Workload> {
         self.sweeps.get(&sweep).map(|sweep| sweep.workload.as_ref())
+    }
+
+    /// Tasks that had begun when the scheduler was told to stop, and came back
+    /// without a checkpoint: they begin anew.
+    pub fn begun_anew(&self) -> u64 {
+        self.begun_anew
     }
 
     /// Whether nothing is leased and nothing waits for the store.

@@ -20,7 +20,7 @@ use super::journal::{KeptTheta, Opened, Record, Ticket};
 use super::ledger::Key;
 use super::retry::{Decision, PastFailure, RetryLimits};
 use super::sweep::{Failed, NeedState};
-use super::task::{State, TaskIdx};
+use super::task::{Kind, State, TaskIdx};
 use super::worker::WorkerNumber;
 
 /// A computed task on its way in.
@@ -108,7 +108,10 @@ impl Core {
         }
         if let Some(worker) = self.workers.get_mut(&number) {
             worker.streak = 0;
-            worker.learn(arrived.telemetry.seconds);
+            // A baseline says nothing of how long the runs after it take.
+            if !matches!(self.tasks[idx].kind, Kind::Baseline { .. }) {
+                worker.learn(arrived.telemetry.seconds);
+            }
         }
         self.record(session, number, lease, idx, arrived);
     }
@@ -478,7 +481,7 @@ impl Core {
             self.receipt(session, lease, ReceiptStatus::Stale, String::new());
             return;
         };
-        self.end_lease(idx);
+        let ended = self.end_lease(idx);
         if let Some(state) = back.checkpoint {
             let evaluations = back.evaluations;
             self.journal.push(Record::Checkpoint {
@@ -495,9 +498,20 @@ impl Core {
             };
             self.journal.resting.receipts.push((session, None, receipt));
         } else {
+            // A heartbeat said that it had begun, or the worker says it now.
+            if ended.is_some_and(|grant| grant.running) || back.evaluations > 0 {
+                self.note_begun_anew();
+            }
             self.receipt(session, lease, ReceiptStatus::Recorded, String::new());
         }
         self.requeue(idx);
+    }
+
+    /// A task that had begun goes back into the queue as if it had not.
+    pub(super) fn note_begun_anew(&mut self) {
+        if self.stop.is_some() {
+            self.begun_anew += 1;
+        }
     }
 
     /// A report that makes no sense: a failed attempt, if the lease is current.

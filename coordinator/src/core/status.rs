@@ -93,7 +93,7 @@ pub struct WorkerStatus {
     pub window: u32,
     /// Time until its leases are lost, if nothing is heard.
     pub expires_in: Duration,
-    /// Average duration of its tasks, seconds.
+    /// Average duration of its runs, seconds.
     pub task_seconds: Option<f64>,
     /// Resident memory, bytes.
     pub memory: u64,

@@ -41,7 +41,7 @@ pub(super) struct Worker {
     pub(super) draining: bool,
     /// Tasks it holds, in no particular order.
     pub(super) held: Vec<TaskIdx>,
-    /// Moving average of its tasks' durations, seconds.
+    /// Moving average of its runs' durations, seconds.
     pub(super) seconds: Option<f64>,
     /// Failures blamed on it since its last success.
     pub(super) streak: u32,
@@ -103,11 +103,8 @@ impl Core {
             session,
             message: CoordinatorMessage::Welcome(welcome),
         });
-        if let Some(stop) = self.stop.clone() {
-            let message = CoordinatorMessage::Drain {
-                reason: stop.reason,
-                finished: stop.finished,
-            };
+        if let Some(stop) = &self.stop {
+            let message = stop.drain(self.now);
             self.effects.push(Effect::Send { session, message });
         }
     }
@@ -513,6 +510,7 @@ impl Core {
                 continue;
             };
             if grant.running {
+                self.note_begun_anew();
                 let message = format!("{name} fell silent while computing it");
                 self.fail(idx, id, grant.attempt, FailureKind::WorkerLost, message);
             } else if !planted(Bug::DropsQueueOfLostWorker) {
@@ -559,6 +557,7 @@ impl Core {
             let message = CoordinatorMessage::Drain {
                 reason,
                 finished: true,
+                waits: None,
             };
             self.effects.push(Effect::Send { session, message });
         }

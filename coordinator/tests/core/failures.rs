@@ -154,7 +154,7 @@ fn a_worker_that_fails_at_everything_is_sent_away_while_there_is_another() {
         s.finish(good, &leases);
     }
     assert_eq!(failures, 8);
-    assert_eq!(s.drains(bad), [true], "for good");
+    assert_eq!(s.drains(bad), [(true, None)], "for good");
     assert!(
         s.notices
             .iter()

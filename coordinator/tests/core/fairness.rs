@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use coordinator::testing::FakeWorkload;
+use common::protocol::Outcome;
+use coordinator::testing::{FakeTask, FakeWorkload};
 
-use crate::scene::{SWEEP, Scene};
+use crate::scene::{SWEEP, Scene, result_of};
 
 #[test]
 fn scarce_tasks_are_spread_over_idle_slots() {
@@ -61,4 +62,27 @@ fn queued_tasks_are_asked_back_for_an_idle_worker() {
     s.hand_back(a, recalled[0], None);
     assert_eq!(s.lease(idle).id.task, recalled[0].task);
     assert_eq!(s.status(SWEEP).failed, 0);
+}
+
+#[test]
+fn a_quick_baseline_does_not_keep_long_runs_from_an_idle_worker() {
+    let mut s = Scene::new();
+    let run = |number| FakeTask {
+        number,
+        baseline: Some(0),
+    };
+    s.sweep(FakeWorkload::new((0..5).map(run).collect(), Vec::new()));
+    let a = s.join(1, 1, 3);
+    let mut solved = result_of(&s.lease(a));
+    if let Outcome::Result(result) = &mut solved.outcome {
+        result.telemetry.seconds = 1e-3;
+    }
+    s.reports(a, vec![solved]);
+    let of_a = s.leases(a);
+    assert_eq!(of_a.len(), 3);
+    s.running(a, &of_a[..1]);
+    let b = s.join(2, 2, 2);
+    assert_eq!(s.leases(b).len(), 2);
+    s.join(3, 1, 1);
+    assert_eq!(s.recalled(a), [of_a[2].id]);
 }

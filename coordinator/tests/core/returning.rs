@@ -284,6 +284,55 @@ fn a_checkpoint_goes_to_the_next_worker_even_over_a_restart() {
 }
 
 #[test]
+fn large_checkpoints_go_out_in_several_messages() {
+    let mut s = Scene::new();
+    s.sweep(FakeWorkload::noops(5));
+    let a = s.join(1, 5, 5);
+    let leases = s.leases(a);
+    assert_eq!(leases.len(), 5);
+    s.step(Event::Draining { session: a });
+    let large = vec![1; 3 << 20];
+    for (position, lease) in leases.iter().enumerate() {
+        s.hand_back(a, lease.id, (position < 3).then_some(&large));
+    }
+    s.disconnect(a);
+    let b = s.join(2, 5, 5);
+    let batches = s.batches(b);
+    let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 1, 3], "at most 4 MiB at a time");
+    let again: Vec<_> = batches.concat();
+    assert_eq!(tasks(&again), tasks(&leases));
+    s.finish(b, &again);
+    assert_eq!(s.end_of(SWEEP).1.results.len(), 5);
+}
+
+#[test]
+fn a_stop_counts_the_tasks_that_begin_anew() {
+    let mut s = Scene::new();
+    s.sweep(FakeWorkload::noops(5));
+    let a = s.join(1, 5, 5);
+    let leases = s.leases(a);
+    s.running(a, &leases[..3]);
+    s.hand_back(a, leases[0].id, None);
+    assert_eq!(
+        s.core.begun_anew(),
+        0,
+        "before the stop it is nobody's loss"
+    );
+    let leases = [s.leases(a), leases[1..].to_vec()].concat();
+    s.running(a, &leases[..2]);
+    s.control(1, stop());
+    s.hand_back(a, leases[0].id, None);
+    s.hand_back(a, leases[1].id, Some(b"state"));
+    assert_eq!(s.core.begun_anew(), 1);
+    // The worker goes without a word about the others.
+    s.step(Event::WorkerEnded {
+        worker: WorkerId([1; 16]),
+    });
+    assert_eq!(s.core.begun_anew(), 2, "one of them was running");
+}
+
+#[test]
 fn workers_of_another_kind_are_refused_with_the_reason() {
     let mut s = Scene::with(Config {
         max_sessions: 1,
@@ -325,20 +374,24 @@ fn a_stopping_coordinator_sends_workers_away_but_takes_what_they_bring() {
     s.sweep(FakeWorkload::noops(4));
     let a = s.join(1, 1, 1);
     let lease = s.lease(a);
-    s.control(
-        1,
-        Control::Stop {
-            reason: "interrupted".into(),
-            finished: false,
-        },
-    );
-    assert_eq!(s.drains(a), [false]);
+    s.control(1, stop());
+    assert_eq!(s.drains(a), [(false, Some(Duration::from_secs(30)))]);
     s.disconnect(a);
+    s.pass(Duration::from_secs(4));
     let a = s.rejoin(1, 1, 1, vec![held(&lease, HeldState::Finished)]);
-    assert_eq!(s.drains(a), [false]);
+    let left = Some(Duration::from_secs(26));
+    assert_eq!(s.drains(a), [(false, left)], "what is left of it");
     s.finish(a, &[lease]);
     assert_eq!(s.statuses(a), [ReceiptStatus::Recorded]);
     assert_eq!(s.leases(a), []);
     s.join(2, 1, 1);
     assert_eq!(s.refused, [Refusal::Stopping]);
+}
+
+fn stop() -> Control {
+    Control::Stop {
+        reason: "interrupted".into(),
+        finished: false,
+        waits: Some(Duration::from_secs(30)),
+    }
 }

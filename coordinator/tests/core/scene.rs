@@ -254,6 +254,14 @@ impl Scene {
         })
     }
 
+    /// Leases as they came in messages.
+    pub(crate) fn batches(&mut self, session: SessionId) -> Vec<Vec<Lease>> {
+        self.take(session, |message| match message {
+            CoordinatorMessage::Leases(leases) => Ok(vec![leases]),
+            other => Err(other),
+        })
+    }
+
     pub(crate) fn lease(&mut self, session: SessionId) -> Lease {
         let mut leases = self.leases(session);
         assert_eq!(leases.len(), 1, "one lease was expected");
@@ -288,9 +296,13 @@ impl Scene {
         })
     }
 
-    pub(crate) fn drains(&mut self, session: SessionId) -> Vec<bool> {
+    /// What workers were told of a stop: whether for good, and how long the
+    /// coordinator waits.
+    pub(crate) fn drains(&mut self, session: SessionId) -> Vec<(bool, Option<Duration>)> {
         self.take(session, |message| match message {
-            CoordinatorMessage::Drain { finished, .. } => Ok(vec![finished]),
+            CoordinatorMessage::Drain {
+                finished, waits, ..
+            } => Ok(vec![(finished, waits)]),
             other => Err(other),
         })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use common::ids::CellId;
+use common::pb::BATCH_BYTES;
 use common::planted::{Bug, planted};
 use common::protocol::{
     CellText, FailureKind, HandBack, HeldLease, HeldState, Lease, LeaseId, Outcome, Place, Receipt,
@@ -18,8 +19,6 @@ use super::event::{Effect, SlotNumber};
 const BATCH: usize = 4096;
 /// Cells that are remembered as ready.
 const CELLS: usize = 1024;
-/// Evidence and θ of one message, bytes, after which the next one begins.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// A lease that is held.
 #[derive(Debug)]
@@ -43,11 +42,20 @@ pub(super) enum State {
     /// A slot has it.
     InSlot {
         slot: SlotNumber,
-        /// It was asked back from the slot, to be given to an idle one.
-        moving: bool,
+        /// For whom it was asked back from the slot, if it was.
+        back: Option<Back>,
     },
     /// Waits for its receipt.
     Finished { report: Report, sent: bool },
+}
+
+/// Why a task that no slot has begun is asked back from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Back {
+    /// Another slot of this worker is idle.
+    ForIdleSlot,
+    /// Another worker is idle.
+    ForIdleWorker,
 }
 
 /// What a cell's leases need besides the lease.
@@ -291,8 +299,38 @@ impl Session {
                 self.held.remove(&id.task);
             } else if waiting {
                 self.finish(*id, Outcome::HandBack(HandBack::default()));
+            } else {
+                self.recall_from_slot(*id);
             }
         }
+        self.tidy_queue();
+    }
+
+    /// Asks a slot for a task that it has and has not begun, as far as is
+    /// known: a slot computes the first of those that it has.
+    fn recall_from_slot(&mut self, id: LeaseId) {
+        let held = self.held.get_mut(&id.task).filter(|held| held.lease == id);
+        let Some(State::InSlot { slot, back }) = held.map(|held| &mut held.state) else {
+            return;
+        };
+        let slot = *slot;
+        if self.slots[slot.0 as usize].assigned.front() == Some(&id) {
+            return;
+        }
+        if back.replace(Back::ForIdleWorker).is_none() {
+            let leases = vec![id];
+            self.effects.push(Effect::Stop { slot, leases });
+        }
+    }
+
+    /// Takes out of the queue what is no longer queued, so that its length says
+    /// how many tasks there are to share.
+    pub(super) fn tidy_queue(&mut self) {
+        let held = &self.held;
+        self.queue.retain(|id| {
+            held.get(&id.task)
+                .is_some_and(|held| held.lease == *id && held.is_queued())
+        });
     }
 
     /// Hands back everything that no slot has.
@@ -363,15 +401,16 @@ impl Session {
                 && report.lease == id
             {
                 *sent = true;
-                bytes += size(report);
+                let more = size(report);
+                let is_full = batch.len() >= BATCH || bytes + more > BATCH_BYTES;
+                if is_full && !batch.is_empty() {
+                    let full = std::mem::take(&mut batch);
+                    self.effects
+                        .push(Effect::Send(WorkerMessage::Reports(full)));
+                    bytes = 0;
+                }
+                bytes += more;
                 batch.push(report.clone());
-            }
-            if batch.len() >= BATCH || bytes >= BATCH_BYTES {
-                self.effects
-                    .push(Effect::Send(WorkerMessage::Reports(std::mem::take(
-                        &mut batch,
-                    ))));
-                bytes = 0;
             }
         }
         if !batch.is_empty() {

@@ -12,6 +12,9 @@ use super::event::{Effect, Exit, SlotNumber, Timestamp};
 /// Part of the grace time that is kept for checkpoints to be written and
 /// acknowledged, at most.
 const RESERVE: Duration = Duration::from_secs(5);
+/// Part of the time that a coordinator waits in which it makes durable what has
+/// come, at most.
+const MARGIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Leaving {
@@ -39,9 +42,12 @@ impl Session {
         self.leave(grace, true, false);
     }
 
-    /// The coordinator sends the worker away.
-    pub(super) fn on_drain(&mut self, finished: bool) {
-        self.leave(self.config.grace, finished, true);
+    /// The coordinator sends the worker away, and may not wait as long as the
+    /// worker would.
+    pub(super) fn on_drain(&mut self, finished: bool, waits: Option<Duration>) {
+        let waits = waits.map(|waits| waits.saturating_sub(MARGIN.min(waits / 10)));
+        let grace = waits.map_or(self.config.grace, |waits| waits.min(self.config.grace));
+        self.leave(grace, finished, true);
     }
 
     fn leave(&mut self, grace: Duration, for_good: bool, dismissed: bool) {

@@ -112,9 +112,12 @@ impl Session {
             }
             (State::Up { .. }, CoordinatorMessage::Revoke(leases)) => self.on_revoke(&leases),
             (State::Up { .. }, CoordinatorMessage::Recall(leases)) => self.on_recall(&leases),
-            (State::Up { .. }, CoordinatorMessage::Drain { finished, .. }) => {
-                self.on_drain(finished);
-            }
+            (
+                State::Up { .. },
+                CoordinatorMessage::Drain {
+                    finished, waits, ..
+                },
+            ) => self.on_drain(finished, waits),
             // A second Welcome, or anything before the first one: whoever
             // speaks there is not in step with us, so begin anew.
             (State::Greeting { .. } | State::Up { .. }, _) => {
@@ -137,6 +140,7 @@ impl Session {
         for lease in &welcome.drop {
             self.forget(*lease);
         }
+        self.tidy_queue();
         self.unsend_reports();
         self.window = 0;
         self.send_credit();
@@ -149,6 +153,7 @@ impl Session {
         for lease in leases {
             self.forget(*lease);
         }
+        self.tidy_queue();
     }
 
     /// Says how many tasks are wanted, when it has changed enough to matter.
@@ -156,7 +161,12 @@ impl Session {
         if !self.link.is_welcome() || self.leaving.is_some() {
             return;
         }
-        let window = self.pace.window(self.slots.len() as u32);
+        let pace = if self.pace.is_known() {
+            self.pace
+        } else {
+            self.baselines
+        };
+        let window = pace.window(self.slots.len() as u32);
         let (low, high) = (self.window - self.window / 4, self.window + self.window / 4);
         if self.window == 0 || window < low || window > high {
             self.window = window;

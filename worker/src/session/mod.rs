@@ -25,6 +25,8 @@ mod leave;
 mod link;
 mod pace;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -51,7 +53,8 @@ pub struct Config {
     /// Key of the random pauses.
     pub seed: u64,
     /// Time that running tasks have to end when the coordinator sends the
-    /// worker away; then they are stopped and handed back.
+    /// worker away, or less if it does not wait so long; then they are stopped
+    /// and handed back.
     pub grace: Duration,
 }
 
@@ -64,8 +67,7 @@ pub struct Session {
     link: Link,
     /// Every lease that is held, finished ones included.
     held: IdMap<TaskId, Held>,
-    /// Leases that wait for a slot, oldest first. An entry whose lease is no
-    /// longer queued is skipped when its turn comes.
+    /// Leases that wait for a slot, oldest first.
     queue: VecDeque<LeaseId>,
     /// Leases that are queued or wait for their cell.
     n_waiting: usize,
@@ -73,7 +75,10 @@ pub struct Session {
     unsent: Vec<LeaseId>,
     cells: BTreeMap<CellId, CellState>,
     slots: Vec<Slot>,
+    /// How long runs take.
     pace: Pace,
+    /// How long baselines take, which says nothing of the runs after them.
+    baselines: Pace,
     /// The window that was last sent.
     window: u32,
     memory: u64,
@@ -98,6 +103,7 @@ impl Session {
             cells: BTreeMap::new(),
             slots,
             pace: Pace::default(),
+            baselines: Pace::default(),
             window: 0,
             memory: 0,
             leaving: None,
@@ -181,6 +187,13 @@ impl Session {
             return Err(format!(
                 "{} leases are said to wait, {waiting} do",
                 self.n_waiting
+            ));
+        }
+        let queued = self.held.values().filter(|held| held.is_queued()).count();
+        if queued != self.queue.len() {
+            return Err(format!(
+                "{queued} leases are queued, the queue has {}",
+                self.queue.len()
             ));
         }
         for (task, held) in &self.held {

@@ -30,6 +30,11 @@ impl Pace {
         );
     }
 
+    /// Whether it has learned anything.
+    pub(super) fn is_known(&self) -> bool {
+        self.seconds.is_some()
+    }
+
     /// Tasks that fill this many seconds of one slot, between `least` and
     /// [`MOST`]; `least` while nothing is known.
     fn tasks_in(&self, span: f64, least: u32) -> u32 {

@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use common::pb::BATCH_BYTES;
 use common::planted::{Bug, planted};
 use common::protocol::{FailureKind, Lease, LeaseId, Outcome, Report, TaskFailure};
 use common::record::Telemetry;
 
 use super::Session;
 use super::event::{Effect, Exit, SlotNumber, Timestamp};
-use super::leases::State;
+use super::leases::{Back, State};
 
 /// Deaths in a row without a single answer after which the worker gives up.
 const HOPELESS: u32 = 10;
@@ -78,21 +79,60 @@ impl Session {
     }
 
     /// Gives waiting tasks to slots that are about to run out of them.
+    ///
+    /// Empty slots share what there is; only what is left then goes to slots
+    /// that have something to do.
     pub(super) fn feed_slots(&mut self) {
-        for number in 0..self.slots.len() {
-            self.feed(SlotNumber(number as u32));
+        if !self.queue.is_empty() {
+            let slots = self.slots.iter().enumerate();
+            let mut ready: Vec<(usize, SlotNumber)> = slots
+                .filter(|(_, slot)| slot.state == Process::Ready && !self.is_on_trial(slot))
+                .map(|(number, slot)| (slot.assigned.len(), SlotNumber(number as u32)))
+                .collect();
+            ready.sort_unstable();
+            let mut n_empty = ready.iter().filter(|(n_tasks, _)| *n_tasks == 0).count();
+            for (_, number) in ready {
+                let share = self.queue.len().div_ceil(n_empty.max(1));
+                n_empty = n_empty.saturating_sub(1);
+                self.feed(number, share);
+            }
         }
         self.move_from_sitting();
     }
 
-    fn feed(&mut self, number: SlotNumber) {
-        let frame = self.pace.frame();
+    /// Whether a slot has a task that is given to it alone.
+    fn is_on_trial(&self, slot: &Slot) -> bool {
+        let first = slot.assigned.front();
+        let held = first.and_then(|id| self.held.get(&id.task));
+        held.is_some_and(|held| held.suspect)
+    }
+
+    /// Tasks like the next one that a slot is given at a time. Tasks of the other
+    /// kind may take much longer, and none waits behind them.
+    fn frame(&self, slot: &Slot) -> usize {
+        let is_baseline = |id: &LeaseId| {
+            let held = self.held.get(&id.task);
+            held.is_some_and(|held| held.place.baseline)
+        };
+        let next = self.queue.front().is_some_and(is_baseline);
+        match slot.assigned.front() {
+            Some(first) if is_baseline(first) != next => 1,
+            _ if next => self.baselines.frame(),
+            _ => self.pace.frame(),
+        }
+    }
+
+    /// Gives a slot that is about to run out of tasks at most so many.
+    fn feed(&mut self, number: SlotNumber, share: usize) {
         let slot = &self.slots[number.0 as usize];
-        if slot.state != Process::Ready || slot.assigned.len() > frame / 2 {
+        let frame = self.frame(slot);
+        if slot.assigned.len() > frame / 2 {
             return;
         }
-        let mut room = frame.saturating_sub(slot.assigned.len());
+        let mut room = frame.saturating_sub(slot.assigned.len()).min(share);
         let mut leases: Vec<Lease> = Vec::new();
+        let mut bytes = 0;
+        let mut kind = None;
         while room > 0 {
             let Some(id) = self.queue.front().copied() else {
                 break;
@@ -109,10 +149,19 @@ impl Session {
             if held.suspect && !slot.assigned.is_empty() {
                 break;
             }
+            // How many are given is judged by their kind.
+            if *kind.get_or_insert(held.place.baseline) != held.place.baseline {
+                break;
+            }
+            // Whatever is left is given to it in the next step.
+            bytes += task.bytes();
+            if bytes > BATCH_BYTES && !leases.is_empty() {
+                break;
+            }
             leases.push(task.as_ref().clone());
             held.state = State::InSlot {
                 slot: number,
-                moving: false,
+                back: None,
             };
             slot.assigned.push_back(id);
             slot.last_news = self.now;
@@ -148,10 +197,10 @@ impl Session {
             let mut moved = Vec::new();
             for id in slot.assigned.iter().skip(1) {
                 if let Some(held) = self.held.get_mut(&id.task)
-                    && let State::InSlot { moving, .. } = &mut held.state
-                    && !*moving
+                    && let State::InSlot { back, .. } = &mut held.state
+                    && back.is_none()
                 {
-                    *moving = true;
+                    *back = Some(Back::ForIdleSlot);
                     moved.push(*id);
                 }
             }
@@ -185,22 +234,29 @@ impl Session {
     }
 
     fn on_answer(&mut self, number: SlotNumber, id: LeaseId, outcome: Outcome) {
-        match &outcome {
-            Outcome::Result(result) => self.pace.learn(result.telemetry.seconds),
-            Outcome::Failure(failure) => self.pace.learn(failure.telemetry.seconds),
-            Outcome::HandBack(_) | Outcome::Malformed { .. } => {}
-        }
         let Some(held) = self.held.get_mut(&id.task) else {
             return;
         };
-        let State::InSlot { slot, moving } = &held.state else {
+        let pace = if held.place.baseline {
+            &mut self.baselines
+        } else {
+            &mut self.pace
+        };
+        match &outcome {
+            Outcome::Result(result) => pace.learn(result.telemetry.seconds),
+            Outcome::Failure(failure) => pace.learn(failure.telemetry.seconds),
+            Outcome::HandBack(_) | Outcome::Malformed { .. } => {}
+        }
+        let State::InSlot { slot, back: asked } = &held.state else {
             return;
         };
         if *slot != number || held.lease != id {
             return;
         }
         match outcome {
-            Outcome::HandBack(back) if *moving && self.leaving.is_none() => {
+            Outcome::HandBack(back)
+                if *asked == Some(Back::ForIdleSlot) && self.leaving.is_none() =>
+            {
                 if let (Some(task), Some(_)) = (&mut held.task, &back.checkpoint) {
                     task.checkpoint = back.checkpoint;
                 }

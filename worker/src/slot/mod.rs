@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use common::canon::NUMERICS_VERSION;
 use common::pb::wire::{self, slot_request, slot_response};
-use common::pb::{LeaseDecoder, MESSAGE_LIMIT};
+use common::pb::{CHECKPOINT_LIMIT, LeaseDecoder, MESSAGE_LIMIT};
 use common::protocol::{HandBack, Lease, LeaseId, Outcome, Report, TaskFailure, Work};
 
 use crate::files::BlobFolder;
@@ -187,6 +187,22 @@ fn work(config: &Config, queue: &Queue, answers: &Answers) -> io::Result<()> {
     }
 }
 
+/// Whether a checkpoint fits a message. If not, the task begins anew: that gives
+/// the same bits, only later.
+fn can_travel(lease: LeaseId, state: &[u8]) -> bool {
+    let (bytes, limit) = (state.len(), CHECKPOINT_LIMIT);
+    if bytes > limit {
+        tracing::warn!(
+            %lease,
+            bytes,
+            limit,
+            "a checkpoint is too large to be handed back; the task begins anew, and with a longer --grace it may \
+             come to its end"
+        );
+    }
+    bytes <= limit
+}
+
 /// One task to its report.
 fn execute(
     config: &Config,
@@ -208,8 +224,7 @@ fn execute(
             Outcome::Result(result)
         }
         Ok(Outcome::HandBack(mut back)) => {
-            // Beginning anew gives the same bits, only later.
-            back.checkpoint = back.checkpoint.filter(|c| c.len() <= MESSAGE_LIMIT / 2);
+            back.checkpoint = back.checkpoint.filter(|state| can_travel(lease.id, state));
             Outcome::HandBack(back)
         }
         Ok(other) => other,
@@ -222,5 +237,24 @@ fn execute(
     Report {
         lease: lease.id,
         outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::ids::TaskId;
+    use common::protocol::Attempt;
+
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_travels_if_it_fits_a_message_of_its_own() {
+        let lease = LeaseId {
+            task: TaskId([1; 32]),
+            attempt: Attempt(1),
+        };
+        let state = vec![0; CHECKPOINT_LIMIT + 1];
+        assert!(can_travel(lease, &state[1..]));
+        assert!(!can_travel(lease, &state));
     }
 }

@@ -184,8 +184,12 @@ impl Session {
 
     pub(crate) async fn drain(&mut self, finished: bool) {
         let reason = "the test is over".to_owned();
-        self.say(CoordinatorMessage::Drain { reason, finished })
-            .await;
+        self.say(CoordinatorMessage::Drain {
+            reason,
+            finished,
+            waits: None,
+        })
+        .await;
     }
 
     /// The next `n` reports, in the order of their attempts.

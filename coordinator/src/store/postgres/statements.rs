@@ -9,6 +9,9 @@ use tokio_postgres::types::{ToSql, Type};
 use super::plan::Plan;
 use super::{text, unix_millis};
 
+/// Checkpoints of one statement: of the largest, half of what the server takes.
+const CHECKPOINTS: usize = 8;
+
 /// A statement with its values. A column of several rows is one array.
 struct Statement<'a> {
     sql: &'static str,
@@ -65,9 +68,7 @@ fn statements<'a>(plan: &'a Plan<'_>, now: i64) -> Vec<Statement<'a>> {
         all.push(conflicts(plan, now));
     }
     all.extend(failures(plan, now));
-    if !plan.checkpoints.is_empty() {
-        all.push(checkpoints(plan));
-    }
+    all.extend(checkpoints(plan));
     all.extend(theta(plan));
     if !plan.sweeps.is_empty() {
         all.push(sweeps(plan));
@@ -206,19 +207,24 @@ fn failures<'a>(plan: &'a Plan<'_>, now: i64) -> Vec<Statement<'a>> {
     all
 }
 
-fn checkpoints<'a>(plan: &'a Plan<'_>) -> Statement<'a> {
-    let rows = &plan.checkpoints;
+fn checkpoints<'a>(plan: &'a Plan<'_>) -> Vec<Statement<'a>> {
+    let rows: Vec<(&TaskId, &[u8], i64)> = plan
+        .checkpoints
+        .iter()
+        .map(|(task, (state, done))| (task, state.as_ref(), *done as i64))
+        .collect();
     let sql = "INSERT INTO checkpoints (task, state, evaluations) \
                SELECT * FROM unnest($1, $2, $3) AS new (task, state, evaluations) \
                WHERE NOT EXISTS (SELECT FROM results WHERE results.task = new.task) \
                ON CONFLICT (task) DO UPDATE \
                SET state = excluded.state, evaluations = excluded.evaluations";
-    let states: Vec<&[u8]> = rows.values().map(|(state, _)| state.as_ref()).collect();
-    let evaluations: Vec<i64> = rows.values().map(|(_, done)| *done as i64).collect();
-    Statement::new(sql)
-        .value(Type::BYTEA_ARRAY, tasks(rows.keys()))
-        .value(Type::BYTEA_ARRAY, states)
-        .value(Type::INT8_ARRAY, evaluations)
+    let some = |rows: &[(&'a TaskId, &'a [u8], i64)]| {
+        Statement::new(sql)
+            .column(Type::BYTEA_ARRAY, rows, |(task, ..)| task.0.as_slice())
+            .column(Type::BYTEA_ARRAY, rows, |(_, state, _)| *state)
+            .column(Type::INT8_ARRAY, rows, |(.., done)| *done)
+    };
+    rows.chunks(CHECKPOINTS).map(some).collect()
 }
 
 fn theta<'a>(plan: &'a Plan<'_>) -> Vec<Statement<'a>> {
