@@ -355,6 +355,49 @@ fn wrong_settings_are_told_at_once_with_their_origin() {
     assert!(text.contains("--insecure"), "{text}");
 }
 
+/// A sweep that could not keep what it finds is not begun.
+#[test]
+fn folders_that_can_be_none_are_told_before_anything_starts() {
+    let scene = Scene::new();
+    let file = scene.path("a-file");
+    std::fs::write(&file, "mine").unwrap();
+    let below = file.join("results");
+    let (store, out) = (scene.path("store"), scene.path("out"));
+    let told = |store: &Path, out: &Path| {
+        let run = output(
+            coordinator()
+                .arg("--grid")
+                .arg(scene.path("grid.yaml"))
+                .arg("--store")
+                .arg(store)
+                .arg("--out")
+                .arg(out),
+        );
+        let text = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(2), "{text}");
+        text
+    };
+    let nowhere = Path::new("/proc/no-such-folder");
+    for (out, words) in [
+        (file.as_path(), "is a file"),
+        (&below, "is below the file"),
+        (nowhere, "/proc/no-such-folder"),
+    ] {
+        let text = told(&store, out);
+        assert!(text.contains("--out") && text.contains(words), "{text}");
+        assert!(!store.exists(), "nothing was started: {text}");
+    }
+    for (store, words) in [
+        (file.as_path(), "is a file"),
+        (nowhere, "could not create"),
+        (Path::new("mysql://localhost/x"), "mysql://"),
+    ] {
+        let text = told(store, &out);
+        assert!(text.contains(words), "{text}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+}
+
 #[test]
 fn the_first_grid_that_is_written_runs_as_it_is() {
     let scene = Scene::new();
