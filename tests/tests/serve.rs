@@ -119,6 +119,8 @@ impl Helper {
             .args(["--connect", url, "--slots", "1"])
             .args(more)
             .env("SWEEP_TOKEN", TOKEN)
+            // What a slot died of is told whatever this says.
+            .env("RUST_BACKTRACE", "1")
             .stderr(std::process::Stdio::null());
         Self(command.spawn().unwrap())
     }
