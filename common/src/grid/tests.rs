@@ -342,6 +342,17 @@ fn files_on_this_machine_are_found_beside_the_grid() {
 }
 
 #[test]
+fn zipping_an_axis_with_mistakes_is_no_second_mistake() {
+    let text = "data: iris\naxes: {width: [two], depth: [1], seed: [0]}\nzip: [[width, depth]]";
+    let found = messages(text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("`width`"), "{found:?}");
+    let text = "data: iris\naxes: {width: [two], depth: [1]}\nzip: [[width, dept]]";
+    let found = messages(text);
+    assert_eq!(found[1..], ["unknown axis `dept`"]);
+}
+
+#[test]
 fn what_seconds_limit_belongs_to_one_grid() {
     let id = |text: &str, n: u64| {
         let data = DataIdentity {
