@@ -100,9 +100,8 @@ impl Grid {
         &self,
         mut fits: impl FnMut(&CellSpec, &FileRef) -> Result<(), String>,
     ) -> Result<(), Mistakes> {
-        let mut fields = DATA_FIELDS.to_vec();
-        // The first is the one to blame.
-        fields.splice(0..0, [Field::Start, Field::Depth, Field::Width]);
+        let own = [Field::Start, Field::Depth, Field::Width];
+        let fields: Vec<Field> = own.into_iter().chain(DATA_FIELDS).collect();
         let mut diagnostics = Diagnostics::new();
         let mut seen: HashSet<String> = HashSet::new();
         let mut reported: HashSet<(Span, String)> = HashSet::new();
