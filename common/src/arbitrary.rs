@@ -226,6 +226,7 @@ pub(crate) fn cell() -> impl Strategy<Value = CellSpec> {
                         curvature: c,
                         kink_margin: k,
                     },
+                    sweep: s.map(|_| [7; 32]),
                 }
             },
         )

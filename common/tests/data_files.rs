@@ -407,6 +407,43 @@ fn each_mistake_in_the_columns_has_one_message_with_its_place() {
 }
 
 #[test]
+fn all_that_is_wrong_with_the_columns_is_told_at_once() {
+    let wrong = FileData {
+        targets: names(&["p", "b"]),
+        inputs: Some(names(&["q", "a"])),
+        mask: Some(names(&["m"])),
+        ..spec()
+    };
+    let known = "the file has a, b, m";
+    assert_eq!(
+        refusal("a,b,m\n1,2,3\n", wrong).to_string(),
+        format!(
+            "there is no column `p`; {known}; and there is no column `q`; {known}; and row 1 of \
+             mask column `m` is 3; a mask holds 0 and 1"
+        )
+    );
+    let values = refusal("a,b\n,inf\n", spec()).to_string();
+    assert!(
+        values.contains("row 1 has no value in column `a`"),
+        "{values}"
+    );
+    assert!(
+        values.contains("row 1 has the value inf in column `b`"),
+        "{values}"
+    );
+}
+
+#[test]
+fn a_header_that_names_two_columns_alike_is_refused() {
+    assert_eq!(
+        error(b"a,b, b\n1,2,3\n"),
+        "columns 1 and 2, counted from 0, are both called `b`; give each its own name"
+    );
+    // No name is no name twice.
+    assert_eq!(numbers(b"a,,\n1,2,3\n").ncols(), 3);
+}
+
+#[test]
 fn content_that_is_not_at_hand_is_named_by_its_path() {
     let error = load(&DataSpec::File(spec()), |_| None).unwrap_err();
     assert_eq!(

@@ -519,3 +519,32 @@ fn the_hashes_of_shipped_data_and_of_their_preparations_do_not_move() {
         .collect();
     insta::assert_snapshot!(shown.join("\n"));
 }
+
+/// A price that a spreadsheet wrote is no class; classes that were meant stay what they are.
+#[test]
+fn text_among_the_numbers_of_a_regressions_target_is_refused() {
+    let regressions = [
+        Loss::Squared,
+        Loss::Huber { delta: 1.0 },
+        Loss::LogCosh,
+        Loss::Poisson,
+    ];
+    let prices = "size,price\n1,990\n2,\"1,234\"\n3,\"2,100\"\n4,\n";
+    for loss in regressions {
+        let error = facts(&csv(prices, 1, None), &with(loss)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("target `price` holds text (`1,234` in row 2)"),
+            "{text}"
+        );
+        assert!(text.contains("`classes: true`"), "{text}");
+        assert_eq!(prepare(&csv(prices, 1, None), &with(loss)), Err(error));
+    }
+    for (set, loss) in [
+        (csv(prices, 1, Some(true)), Loss::Squared),
+        (csv(prices, 1, None), Loss::CrossEntropy),
+        (csv("x,y\n1,red\n2,blue\n3,7\n", 1, None), Loss::Squared),
+    ] {
+        assert!(facts(&set, &with(loss)).is_ok(), "{loss:?} of {set:?}");
+    }
+}

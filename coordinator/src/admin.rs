@@ -219,7 +219,7 @@ impl<S: Store> Admin for Service<S> {
             name: request.name,
             text: request.grid,
         };
-        let read = tokio::task::spawn_blocking(move || submission.read()).await;
+        let read = tokio::task::spawn_blocking(move || submission.read_new()).await;
         let (grid, data) = read
             .map_err(|e| Status::internal(e.to_string()))?
             .map_err(Status::invalid_argument)?;

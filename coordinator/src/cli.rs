@@ -264,6 +264,8 @@ fn load_grid(path: &Path) -> Result<(Grid, DataTable), String> {
     }
     let mut data = DataTable::new(contents);
     grid.check_data(|cell| data.facts(cell)).map_err(shown)?;
+    grid.check_points(|cell, point| data.fits(cell, point))
+        .map_err(shown)?;
     Ok((grid, data))
 }
 

@@ -78,13 +78,18 @@ pub async fn explain<S: Store>(
 ) -> Result<Value, Failure> {
     let number = kept.stored.number;
     let mut workload = GridSweep::new(kept.grid, kept.data, KeepMinima::None);
-    let found = find(&mut workload, what);
+    let (found, cells) = find(&mut workload, what);
     if found.is_empty() {
-        let message = format!(
-            "the sweep `{}` has no such task; its grid has {} tasks, numbered from 0",
-            kept.stored.text.name,
-            workload.len()
-        );
+        let name = &kept.stored.text.name;
+        let message = match what {
+            What::Cell(cell) => format!(
+                "the sweep `{name}` has no cell {cell}; it has {cells} cells, numbered from 0"
+            ),
+            What::Position(_) | What::Task(_) => format!(
+                "the sweep `{name}` has no such task; its grid has {} tasks, numbered from 0",
+                workload.len()
+            ),
+        };
         return Err((code::BAD_INPUT, message));
     }
     let mut tasks: Vec<TaskId> = found.iter().map(|f| f.id).collect();
@@ -145,7 +150,8 @@ pub async fn explain<S: Store>(
 /// Tasks of one answer.
 const MANY: usize = 1_000;
 
-fn find(workload: &mut GridSweep, what: &What) -> Vec<Found> {
+/// The tasks that are meant, and how many cells were met on the way to them.
+fn find(workload: &mut GridSweep, what: &What) -> (Vec<Found>, usize) {
     let positions: Box<dyn Iterator<Item = u64>> = match what {
         What::Position(position) if *position < workload.len() => {
             Box::new(std::iter::once(*position))
@@ -186,7 +192,7 @@ fn find(workload: &mut GridSweep, what: &What) -> Vec<Found> {
             break;
         }
     }
-    found
+    (found, cells.len())
 }
 
 fn describe_task(workload: &mut GridSweep, task: &Found) -> Map<String, Value> {

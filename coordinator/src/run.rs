@@ -52,6 +52,11 @@ pub(crate) fn store_failure(error: &StoreError) -> Failure {
         | StoreError::NewerSchema { .. }
         | StoreError::Foreign { .. }
         | StoreError::NetworkFileSystem { .. } => code::BAD_INPUT,
+        // No folder can be made there, or nothing be written into it.
+        StoreError::Io {
+            action: "create" | "open",
+            ..
+        } => code::BAD_INPUT,
         _ => code::INTERNAL,
     };
     let mut text = error.to_string();
@@ -61,6 +66,14 @@ pub(crate) fn store_failure(error: &StoreError) -> Failure {
         cause = error.source();
     }
     (code, text)
+}
+
+/// Makes a folder and shows that files can be written into it.
+fn make_writable(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let probe = folder.join(format!(".writable-{}", std::process::id()));
+    std::fs::File::create(&probe)?;
+    std::fs::remove_file(&probe)
 }
 
 /// A sweep with everything that it runs on.
@@ -75,6 +88,13 @@ struct Sweep {
 impl Sweep {
     async fn open(grid: Arc<Grid>, data: DataTable, settings: Settings) -> Result<Self, Failure> {
         let began = Instant::now();
+        if let Some(out) = &settings.out {
+            // A long sweep is not to end with results that nobody can keep.
+            make_writable(out).map_err(|error| {
+                let message = format!("--out {}: {error}; name another folder", out.display());
+                (code::BAD_INPUT, message)
+            })?;
+        }
         let ground = Ground::open(&settings).await?;
         let stored = submission::add(ground.store.as_ref(), &grid, data.contents(), 0)
             .await

@@ -75,6 +75,18 @@ impl Submission {
         Ok((grid, data))
     }
 
+    /// The same for a grid that comes from outside: what a store has kept is carried on even where
+    /// a given point is none of its network, and such tasks fail.
+    ///
+    /// # Errors
+    /// All mistakes, as text for people.
+    pub fn read_new(self) -> Result<(Grid, DataTable), String> {
+        let (grid, mut data) = self.read()?;
+        let checked = grid.check_points(|cell, point| data.fits(cell, point));
+        checked.map_err(|mistakes| mistakes.render(false))?;
+        Ok((grid, data))
+    }
+
     /// The grid of a sweep that a store has kept.
     ///
     /// # Errors

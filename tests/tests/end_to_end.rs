@@ -355,6 +355,84 @@ fn wrong_settings_are_told_at_once_with_their_origin() {
     assert!(text.contains("--insecure"), "{text}");
 }
 
+/// Each file and each network that it does not fit, all at once.
+#[test]
+fn given_points_of_other_networks_are_told_before_anything_starts() {
+    let scene = Scene::new();
+    let grid = "data: diabetes\naxes:\n  width: [2, 3]\n  start: [standard, {point: two.json}, {point: none.json}]\n";
+    std::fs::write(scene.path("grid.yaml"), grid).unwrap();
+    let matrix = |rows: usize, columns: usize| vec![vec![0.5; columns]; rows];
+    let two = serde_json::json!({
+        "W": matrix(1, 11), "V": matrix(11, 2), "A1": matrix(2, 10), "b1": [0.5, 0.5],
+    });
+    std::fs::write(scene.path("two.json"), two.to_string()).unwrap();
+    let none = serde_json::json!({"W": [vec!["NaN"; 11]]});
+    std::fs::write(scene.path("none.json"), none.to_string()).unwrap();
+    let text = refused(&scene, &[]);
+    for part in [
+        "`two.json`: array `V` has shape [11, 2], the network needs [11, 3]",
+        "`none.json`: array `W` has a number that is not finite",
+        ":4:",
+    ] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    assert!(!text.contains("needs [11, 2]"), "it fits that one: {text}");
+    // Where it fits it runs.
+    let fits = grid
+        .replace("width: [2, 3]", "width: [2]")
+        .replace(", {point: none.json}", "");
+    std::fs::write(scene.path("grid.yaml"), fits).unwrap();
+    let plan = output(
+        coordinator()
+            .args(["plan", "--grid"])
+            .arg(scene.path("grid.yaml")),
+    );
+    assert!(plan.status.success(), "{plan:?}");
+}
+
+/// A sweep that could not keep what it finds is not begun.
+#[test]
+fn folders_that_can_be_none_are_told_before_anything_starts() {
+    let scene = Scene::new();
+    let file = scene.path("a-file");
+    std::fs::write(&file, "mine").unwrap();
+    let below = file.join("results");
+    let (store, out) = (scene.path("store"), scene.path("out"));
+    let told = |store: &Path, out: &Path| {
+        let run = output(
+            coordinator()
+                .arg("--grid")
+                .arg(scene.path("grid.yaml"))
+                .arg("--store")
+                .arg(store)
+                .arg("--out")
+                .arg(out),
+        );
+        let text = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(2), "{text}");
+        text
+    };
+    let nowhere = Path::new("/proc/no-such-folder");
+    for (out, words) in [
+        (file.as_path(), "is a file"),
+        (&below, "is below the file"),
+        (nowhere, "/proc/no-such-folder"),
+    ] {
+        let text = told(&store, out);
+        assert!(text.contains("--out") && text.contains(words), "{text}");
+        assert!(!store.exists(), "nothing was started: {text}");
+    }
+    for (store, words) in [
+        (file.as_path(), "is a file"),
+        (nowhere, "could not create"),
+        (Path::new("mysql://localhost/x"), "mysql://"),
+    ] {
+        let text = told(store, &out);
+        assert!(text.contains(words), "{text}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+}
+
 #[test]
 fn the_first_grid_that_is_written_runs_as_it_is() {
     let scene = Scene::new();

@@ -119,6 +119,8 @@ impl Helper {
             .args(["--connect", url, "--slots", "1"])
             .args(more)
             .env("SWEEP_TOKEN", TOKEN)
+            // What a slot died of is told whatever this says.
+            .env("RUST_BACKTRACE", "1")
             .stderr(std::process::Stdio::null());
         Self(command.spawn().unwrap())
     }
@@ -201,6 +203,8 @@ fn failed_tasks_and_only_they_are_tried_again() {
     );
     let failures = told["baseline"]["failures"].as_array().unwrap();
     assert_eq!(failures.last().unwrap()["kind"], "out_of_memory", "{told}");
+    let error = error_of(&scene.admin(&["explain", "cell=99"], &url));
+    assert!(error.contains("no cell 99; it has"), "{error}");
     drop(cramped);
     let said = scene.ask(&["retry"], &url);
     assert!(said.contains("tried again"), "{said}");

@@ -294,6 +294,44 @@ fn a_task_beyond_the_grid_and_a_file_that_is_not_there_are_bad_input() {
 }
 
 #[test]
+fn mistakes_of_a_point_file_are_told_under_its_own_names() {
+    let right = golden_points()[0]["point"].clone();
+    let told = |text: String| {
+        let folder = folder(&[("point.json", &text)]);
+        let output = worker(folder.path(), &["evaluate", "point.json"]);
+        let errors = String::from_utf8(output.stderr.clone()).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(
+            !errors.contains("-->"),
+            "no text that nobody wrote: {errors}"
+        );
+        errors
+    };
+    let mut misspelt = right.clone();
+    misspelt["model"]["widht"] = 3.into();
+    let errors = told(misspelt.to_string());
+    let words = "`point.json`: model: unknown field `widht`; did you mean `width`?";
+    assert!(errors.contains(words), "{errors}");
+    let mut misspelt = right.clone();
+    misspelt["loss"] = "sqared".into();
+    let errors = told(misspelt.to_string());
+    assert!(
+        errors.contains("`point.json`: loss: ") && errors.contains("`sqared`"),
+        "{errors}"
+    );
+    let mut infinite = right.clone();
+    infinite["inputs"][0][0] = "HERE".into();
+    let errors = told(infinite.to_string().replace("\"HERE\"", "1e999"));
+    assert!(
+        errors.contains("`inputs` has 1e999 at position 0"),
+        "{errors}"
+    );
+    let twice = right.to_string().replacen('{', "{\"loss\": \"huber\",", 1);
+    let errors = told(twice);
+    assert!(errors.contains("`loss` stands twice"), "{errors}");
+}
+
+#[test]
 fn options_are_printed_as_they_come_out_of_file_environment_and_flags() {
     let folder = folder(&[("w.yaml", "slots: 2\nname: from the file\ngrace: 7\n")]);
     let output = Command::new(env!("CARGO_BIN_EXE_worker"))

@@ -13,7 +13,8 @@
 //! the content hash of their parsed arrays, files by the hash of their bytes,
 //! formulas as syntax trees. Names, paths and the order of axes never enter.
 //! [`NUMERICS_VERSION`] and the numeric level do, so results of other
-//! arithmetic are never taken for these.
+//! arithmetic are never taken for these. Where seconds limit a run the hash of
+//! its grid does, too: such results are good for one sweep.
 //!
 //! The zeros bring what all tasks of a cell share to a block boundary of the
 //! hash: its state is kept, and an identity costs one more block
@@ -217,6 +218,9 @@ fn cell_tree(cell: &CellSpec, data: &DataIdentity) -> Result<Tree, CanonError> {
         if field.is_read(cell) {
             read.insert(field.name(), field.canonical(cell, data)?);
         }
+    }
+    if let Some(sweep) = cell.sweep {
+        read.insert("sweep", Tree::Bytes(sweep.to_vec()));
     }
     Ok(Tree::map([
         ("cell", Tree::Map(read)),

@@ -36,6 +36,7 @@ fn cell() -> CellSpec {
         polish: true,
         budget: Budget::default(),
         certificate: Tolerances::default(),
+        sweep: None,
     }
 }
 
@@ -82,6 +83,8 @@ fn every_field_that_is_read_changes_the_identity() {
         changed(|c| c.polish = false),
         changed(|c| c.budget.evaluations = 10),
         changed(|c| c.budget.seconds = Some(1.0)),
+        changed(|c| c.sweep = Some([1; 32])),
+        changed(|c| c.sweep = Some([2; 32])),
         changed(|c| c.certificate.gradient = 1e-8),
         changed(|c| c.certificate.curvature = 1e-7),
     ];

@@ -7,7 +7,7 @@
 //! * A column with any other text is a text column; only a column of class
 //!   labels may be one.
 
-use super::read::{ReadError, entries};
+use super::read::{ReadError, distinct, entries};
 use super::table::{Cells, Table, TableColumn, Texts};
 
 /// A cell's text.
@@ -51,7 +51,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Table, ReadError> {
             columns.resize(record.len(), Cells::Numbers(Vec::new()));
             if is_header(&record) {
                 let name = |field: &str| (!field.is_empty()).then(|| field.to_owned());
-                names = Some(record.iter().map(name).collect());
+                let header: Vec<_> = record.iter().map(name).collect();
+                distinct(header.iter().map(Option::as_deref))?;
+                names = Some(header);
                 continue;
             }
         }

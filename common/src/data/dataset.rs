@@ -40,6 +40,9 @@ pub struct Dataset {
     pub target_names: Vec<String>,
     /// One for each class, where the file had names.
     pub class_names: Vec<String>,
+    /// Row, from 1, and text of the first cell that is no number in a target column where most
+    /// are, if nobody said that it holds classes.
+    pub text_target: Option<(usize, String)>,
 }
 
 impl Dataset {
@@ -55,6 +58,7 @@ impl Dataset {
             input_names: (0..inputs.ncols()).map(|j| format!("x{j}")).collect(),
             target_names: (0..targets.ncols()).map(|j| format!("y{j}")).collect(),
             class_names: Vec::new(),
+            text_target: None,
             inputs,
             targets,
             kind,

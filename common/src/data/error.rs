@@ -152,6 +152,24 @@ pub enum ColumnError {
         /// How many.
         found: usize,
     },
+    /// More than one of these.
+    #[error("{}", joined(.0))]
+    Several(Vec<Self>),
+}
+
+impl ColumnError {
+    /// One error for all that is wrong, which is at least one thing.
+    pub(super) fn all(mut wrong: Vec<Self>) -> Self {
+        match wrong.len() {
+            1 => wrong.remove(0),
+            _ => Self::Several(wrong),
+        }
+    }
+}
+
+fn joined(wrong: &[ColumnError]) -> String {
+    let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    texts.join("; and ")
 }
 
 /// Why a generator cannot draw.
@@ -210,6 +228,22 @@ pub enum PrepareError {
     /// Classes under a loss for counts.
     #[error("loss `{loss}` needs counts, these data have classes")]
     ClassesUnderCounts {
+        /// The loss.
+        loss: &'static str,
+    },
+    /// Text among the numbers of a regression's target.
+    #[error(
+        "target `{column}` holds text (`{text}` in row {row}) among its numbers, and loss `{loss}` \
+         is a regression's; write plain numbers, leave cells without a value empty, or say \
+         `classes: true` if these are names of classes"
+    )]
+    TextTarget {
+        /// Which column.
+        column: String,
+        /// First row with text, from 1.
+        row: usize,
+        /// That text.
+        text: String,
         /// The loss.
         loss: &'static str,
     },

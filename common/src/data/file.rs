@@ -4,7 +4,7 @@ use ndarray::Array2;
 
 use super::dataset::{Dataset, TargetKind};
 use super::error::ColumnError;
-use super::table::{Cells, Table, TableColumn};
+use super::table::{Cells, Table, TableColumn, Texts};
 use crate::spec::{Column, FileData};
 
 /// Makes a data set of a file's columns.
@@ -35,8 +35,10 @@ pub(super) fn assemble(
     if table.rows == 0 {
         return Err(ColumnError::NoRows);
     }
+    // All that is wrong with what is named, then all that is wrong with what it holds.
+    let mut wrong = Vec::new();
     let mask = match &spec.mask {
-        Some(columns) => select(source, columns)?,
+        Some(columns) => select(source, columns, &mut wrong),
         None => Vec::new(),
     };
     let targets = match (spec.targets.as_slice(), target_table) {
@@ -44,19 +46,19 @@ pub(super) fn assemble(
             .filter(|j| !mask.contains(j))
             .collect(),
         ([], None) => last_group(source),
-        (columns, _) => select(source, columns)?,
+        (columns, _) => select(source, columns, &mut wrong),
     };
     let taken: &[(&'static str, &[usize])] = match target_table {
         None => &[("a target", &targets), ("mask", &mask)],
         Some(_) => &[],
     };
     let inputs = match &spec.inputs {
-        Some(columns) => select(table, columns)?,
+        Some(columns) => select(table, columns, &mut wrong),
         None => (0..table.columns.len())
             .filter(|j| !taken.iter().any(|(_, own)| own.contains(j)))
             .collect(),
     };
-    if inputs.is_empty() {
+    if inputs.is_empty() && wrong.is_empty() {
         return Err(ColumnError::NoInputs);
     }
     let twice = |table: &Table, j: usize, first, second| ColumnError::UsedTwice {
@@ -66,16 +68,38 @@ pub(super) fn assemble(
     };
     for (use_, own) in taken {
         if let Some(j) = own.iter().find(|j| inputs.contains(j)) {
-            return Err(twice(table, *j, "an input", use_));
+            wrong.push(twice(table, *j, "an input", use_));
         }
     }
     if let Some(j) = targets.iter().find(|j| mask.contains(j)) {
-        return Err(twice(source, *j, "a target", "mask"));
+        wrong.push(twice(source, *j, "a target", "mask"));
     }
-
-    let x = matrix(table, &inputs, false)?;
-    let (y, kind, class_names) = target_matrix(source, &targets, spec.classes)?;
-    let observed = observed(source, &mask, &y)?;
+    // A column that is more than a mask need not hold 0 and 1.
+    let is_twice = |error: &ColumnError| matches!(error, ColumnError::UsedTwice { .. });
+    let given = if wrong.iter().any(is_twice) {
+        Ok(Array2::default((0, 0)))
+    } else {
+        mask_matrix(source, &mask)
+    };
+    let given = match given {
+        Ok(given) if wrong.is_empty() => given,
+        given => {
+            wrong.extend(given.err());
+            return Err(ColumnError::all(wrong));
+        }
+    };
+    let read = (
+        matrix(table, &inputs, false),
+        target_matrix(source, &targets, spec.classes),
+    );
+    let (x, (y, kind, class_names)) = match read {
+        (Ok(x), Ok(y)) => (x, y),
+        (x, y) => {
+            let wrong = [x.err(), y.err()];
+            return Err(ColumnError::all(wrong.into_iter().flatten().collect()));
+        }
+    };
+    let observed = observed(&given, &y)?;
     let mut set = Dataset::new(
         x,
         y.mapv(|v| if v.is_nan() { 0.0 } else { v }),
@@ -95,6 +119,11 @@ pub(super) fn assemble(
     set.input_names = inputs.iter().map(|j| name(table, *j)).collect();
     set.target_names = targets.iter().map(|j| name(source, *j)).collect();
     set.class_names = class_names;
+    if let (None, [only]) = (spec.classes, targets.as_slice())
+        && let Cells::Text(texts) = &source.columns[*only].cells
+    {
+        set.text_target = text_among_numbers(texts);
+    }
     Ok(set)
 }
 
@@ -116,16 +145,18 @@ fn name(table: &Table, j: usize) -> String {
     own.unwrap_or_else(|| j.to_string())
 }
 
-fn select(table: &Table, wanted: &[Column]) -> Result<Vec<usize>, ColumnError> {
+/// Positions of the columns that are named; what is wrong with the names goes to `wrong`.
+fn select(table: &Table, wanted: &[Column], wrong: &mut Vec<ColumnError>) -> Vec<usize> {
     let mut chosen = Vec::new();
     for column in wanted {
         let found: Vec<usize> = match column {
             Column::Index(j) if *j < table.columns.len() => vec![*j],
             Column::Index(index) => {
-                return Err(ColumnError::ColumnRange {
+                wrong.push(ColumnError::ColumnRange {
                     index: *index,
                     last: table.columns.len() - 1,
                 });
+                continue;
             }
             Column::Name(wanted) => {
                 let named = |c: &TableColumn| c.name.as_ref() == Some(wanted);
@@ -135,7 +166,7 @@ fn select(table: &Table, wanted: &[Column]) -> Result<Vec<usize>, ColumnError> {
             }
         };
         if found.is_empty() {
-            return Err(ColumnError::UnknownColumn {
+            wrong.push(ColumnError::UnknownColumn {
                 name: match column {
                     Column::Name(name) => name.clone(),
                     Column::Index(j) => j.to_string(),
@@ -148,13 +179,13 @@ fn select(table: &Table, wanted: &[Column]) -> Result<Vec<usize>, ColumnError> {
     let mut sorted = chosen.clone();
     sorted.sort_unstable();
     if let Some(pair) = sorted.windows(2).find(|w| w[0] == w[1]) {
-        return Err(ColumnError::UsedTwice {
+        wrong.push(ColumnError::UsedTwice {
             column: name(table, pair[0]),
             first: "one entry",
             second: "another entry of one list",
         });
     }
-    Ok(chosen)
+    chosen
 }
 
 fn known_names(table: &Table) -> String {
@@ -290,32 +321,63 @@ pub(super) fn rank_labels(labels: impl Iterator<Item = f64> + Clone) -> (Vec<f64
     (labels.map(rank).collect(), distinct)
 }
 
+/// The first text of a column that holds numbers else, with its row: text that a reader of numbers
+/// takes for one (`1,234`, `$ 5`) is no name of a class, whatever else it is.
+fn text_among_numbers(texts: &Texts) -> Option<(usize, String)> {
+    let is_number = |text: &str| text.parse::<f64>().is_ok();
+    let looks_like_one = |text: &str| {
+        let bare = |c: &char| !",'_$€£%".contains(*c) && !c.is_whitespace();
+        is_number(&text.chars().filter(bare).collect::<String>())
+    };
+    let mut by_code = vec![""; texts.codes.len()];
+    for (text, code) in &texts.codes {
+        by_code[*code as usize] = text;
+    }
+    let cells = || {
+        texts
+            .cells
+            .iter()
+            .map(|code| Some(by_code[(*code)? as usize]))
+    };
+    let numbers = cells()
+        .flatten()
+        .filter(|text| looks_like_one(text))
+        .count();
+    if 2 * numbers <= cells().flatten().count() {
+        return None;
+    }
+    let text_at = |(i, text): (usize, Option<&str>)| {
+        let text = text.filter(|text| !is_number(text))?;
+        Some((i + 1, text.chars().take(40).collect()))
+    };
+    cells().enumerate().find_map(text_at)
+}
+
+/// Columns of 0 and 1.
+fn mask_matrix(table: &Table, mask: &[usize]) -> Result<Array2<f64>, ColumnError> {
+    let given = matrix(table, mask, false)?;
+    let wrong = given.indexed_iter().find(|(_, v)| **v != 0.0 && **v != 1.0);
+    match wrong {
+        Some(((i, j), value)) => Err(ColumnError::Mask {
+            row: i + 1,
+            column: name(table, mask[j]),
+            value: *value,
+        }),
+        None => Ok(given),
+    }
+}
+
 /// 1 where a target is there and its mask, if there is one, says so.
-fn observed(
-    table: &Table,
-    mask: &[usize],
-    targets: &Array2<f64>,
-) -> Result<Option<Array2<f64>>, ColumnError> {
-    let mut out = targets.mapv(|v| if v.is_nan() { 0.0 } else { 1.0 });
-    if mask.is_empty() {
+fn observed(mask: &Array2<f64>, targets: &Array2<f64>) -> Result<Option<Array2<f64>>, ColumnError> {
+    let out = targets.mapv(|v| if v.is_nan() { 0.0 } else { 1.0 });
+    if mask.ncols() == 0 {
         return Ok(Some(out));
     }
-    if mask.len() != targets.ncols() {
+    if mask.ncols() != targets.ncols() {
         return Err(ColumnError::MaskColumns {
-            found: mask.len(),
+            found: mask.ncols(),
             expected: targets.ncols(),
         });
     }
-    let given = matrix(table, mask, false)?;
-    for ((i, j), value) in given.indexed_iter() {
-        if *value != 0.0 && *value != 1.0 {
-            return Err(ColumnError::Mask {
-                row: i + 1,
-                column: name(table, mask[j]),
-                value: *value,
-            });
-        }
-        out[[i, j]] *= value;
-    }
-    Ok(Some(out))
+    Ok(Some(out * mask))
 }

@@ -18,7 +18,7 @@ use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
 
-use super::read::{Format, ReadError, entries};
+use super::read::{Format, ReadError, distinct, entries};
 use super::table::{Cells, Table, TableColumn, Texts};
 
 /// Records decoded at a time: bounds what a broken header can make us allocate.
@@ -73,6 +73,7 @@ fn decode_file(bytes: &[u8]) -> Result<Table, ReadError> {
             cells,
         });
     }
+    distinct(columns.iter().map(|column| column.name.as_deref()))?;
     Ok(Table {
         columns,
         rows,

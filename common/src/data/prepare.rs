@@ -297,6 +297,14 @@ impl Encoding {
             loss,
             Loss::CrossEntropy | Loss::Logistic | Loss::SquaredHinge
         );
+        if let (Some((row, text)), false) = (&set.text_target, class_loss) {
+            return Err(PrepareError::TextTarget {
+                column: set.target_names.join(", "),
+                row: *row,
+                text: text.clone(),
+                loss: loss.name(),
+            });
+        }
         let (labels, count) = match set.kind {
             TargetKind::Classes { classes } => (labels(set), classes),
             TargetKind::Scores if class_loss => scores_to_classes(set),

@@ -5,6 +5,7 @@
 //! header are checked against the bytes that are there, and against
 //! [`MAX_ENTRIES`], before anything of that size is allocated.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use super::table::{MAX_ENTRIES, Table};
@@ -61,6 +62,19 @@ pub enum ReadError {
         found: usize,
         /// Those of the first row.
         expected: usize,
+    },
+    /// A name that two columns have.
+    #[error(
+        "columns {first} and {second}, counted from 0, are both called `{name}`; give each its \
+         own name"
+    )]
+    SameName {
+        /// The name.
+        name: String,
+        /// Position of the first that has it.
+        first: usize,
+        /// Position of the next one.
+        second: usize,
     },
     /// A file whose header contradicts its format.
     #[error("not a valid {format} file: {what}")]
@@ -156,6 +170,22 @@ fn parquet(bytes: &[u8]) -> Result<Table, ReadError> {
 #[cfg(not(feature = "parquet"))]
 fn parquet(_: &[u8]) -> Result<Table, ReadError> {
     Err(ReadError::NoParquet)
+}
+
+/// Names of columns: nobody could tell which of two is meant.
+pub(super) fn distinct<'n>(names: impl Iterator<Item = Option<&'n str>>) -> Result<(), ReadError> {
+    let mut known = HashMap::new();
+    for (second, name) in names.enumerate() {
+        let Some(name) = name else { continue };
+        if let Some(first) = known.insert(name, second) {
+            return Err(ReadError::SameName {
+                name: name.to_owned(),
+                first,
+                second,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The product of an array's sizes, if a data set may have as many numbers.

@@ -266,6 +266,7 @@ impl Default for Draft {
                 polish: true,
                 budget: Budget::default(),
                 certificate: Tolerances::default(),
+                sweep: None,
             },
             seed: 0,
             start: Start::STANDARD,

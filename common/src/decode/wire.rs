@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Decoder, Draft, Field, Given, RULES};
 use crate::diagnostic::{Diagnostic, Diagnostics, Mistakes, Source};
+use crate::ids::from_hex;
 use crate::node::{self, Limits, Map, Node};
 use crate::spec::{CellSpec, Start, TaskSpec};
 
@@ -90,7 +91,10 @@ fn required<'n>(
 }
 
 fn fill(decoder: &mut Decoder<'_>, node: &Node, map: &Map, draft: &mut Draft) {
-    let given = decoder.fields(map, "", &[]);
+    let given = decoder.fields(map, "", &["sweep"]);
+    if let Some(node) = map.get("sweep") {
+        draft.cell.sweep = sweep(decoder, node);
+    }
     if !given.iter().any(|g| g.field == Field::Data) {
         decoder.error(Diagnostic::error(node.span, "a cell has no `data`"));
     }
@@ -100,6 +104,18 @@ fn fill(decoder: &mut Decoder<'_>, node: &Node, map: &Map, draft: &mut Draft) {
             decoder.error(Diagnostic::error(key, message));
         } else if let Some(setting) = decoder.setting(field, node) {
             draft.set(field, &setting);
+        }
+    }
+}
+
+/// The hash of the grid that a cell belongs to.
+fn sweep(decoder: &mut Decoder<'_>, node: &Node) -> Option<[u8; 32]> {
+    match from_hex(decoder.text(node, "`sweep`")?) {
+        Ok(hash) => Some(hash),
+        Err(why) => {
+            let message = format!("`sweep` is no SHA-256: {why}");
+            decoder.error(Diagnostic::error(node.span, message));
+            None
         }
     }
 }

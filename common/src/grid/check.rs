@@ -12,7 +12,7 @@ use super::Grid;
 use super::product::{Product, shown};
 use crate::decode::{Draft, Field, RULES};
 use crate::diagnostic::{Diagnostic, Diagnostics, Mistakes, Span};
-use crate::spec::CellSpec;
+use crate::spec::{CellSpec, FileRef, Start};
 
 /// Most combinations that are looked at before axes are represented.
 const MOST_COMBINATIONS: u64 = 200_000;
@@ -89,6 +89,43 @@ impl Grid {
             projections(product, &DATA_FIELDS, &mut visit);
         }
         self.mistakes(diagnostics).map(|()| found)
+    }
+
+    /// Asks, once for every combination of values that decides it, whether a given θ is one of
+    /// the cell's network. Costs nothing where no start is a point.
+    ///
+    /// # Errors
+    /// What `fits` said, each at the values it is about.
+    pub fn check_points(
+        &self,
+        mut fits: impl FnMut(&CellSpec, &FileRef) -> Result<(), String>,
+    ) -> Result<(), Mistakes> {
+        let own = [Field::Start, Field::Depth, Field::Width];
+        let fields: Vec<Field> = own.into_iter().chain(DATA_FIELDS).collect();
+        let mut diagnostics = Diagnostics::new();
+        let mut seen: HashSet<String> = HashSet::new();
+        let mut reported: HashSet<(Span, String)> = HashSet::new();
+        for product in self.parts.iter().filter(|part| part.has_points()) {
+            let mut visit = |fixed: &[Option<u64>], draft: &Draft| {
+                let Start::Point(file) = &draft.start else {
+                    return true;
+                };
+                let values: Vec<_> = fields.iter().map(|field| draft.get(*field)).collect();
+                if !product.space.exists(fixed) || !seen.insert(format!("{values:?}")) {
+                    return true;
+                }
+                if let Err(message) = fits(&draft.finish_cell(), file) {
+                    let places = places(self, product, &fields, fixed, draft);
+                    let mistake = at(&places, Field::Start, message.clone());
+                    if reported.insert((mistake.span, message)) {
+                        diagnostics.push(mistake);
+                    }
+                }
+                reported.len() < MOST_REPORTS
+            };
+            projections(product, &fields, &mut visit);
+        }
+        self.mistakes(diagnostics)
     }
 }
 

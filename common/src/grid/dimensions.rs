@@ -134,13 +134,15 @@ fn look_through(decoder: &mut Decoder<'_>, entry: &Entry) {
     }
 }
 
-/// Joins the axes that `zip` names to dimensions, in the order of the axes.
+/// Joins the axes that `zip` names to dimensions, in the order of the axes. `written` are the names
+/// of all axes, those that were left out for their mistakes among them.
 pub(super) fn zip(
     decoder: &mut Decoder<'_>,
     node: Option<&Node>,
     axes: Vec<Axis>,
+    written: &[&str],
 ) -> Vec<Dimension> {
-    let groups = node.map_or_else(Vec::new, |node| zip_groups(decoder, node, &axes));
+    let groups = node.map_or_else(Vec::new, |node| zip_groups(decoder, node, &axes, written));
     let mut joined: Vec<Option<usize>> = vec![None; axes.len()];
     for (g, group) in groups.iter().enumerate() {
         for &axis in group {
@@ -164,7 +166,12 @@ pub(super) fn zip(
     dimensions
 }
 
-fn zip_groups(decoder: &mut Decoder<'_>, node: &Node, axes: &[Axis]) -> Vec<Vec<usize>> {
+fn zip_groups(
+    decoder: &mut Decoder<'_>,
+    node: &Node,
+    axes: &[Axis],
+    written: &[&str],
+) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let items = match &node.value {
         Value::Null => return groups,
@@ -187,7 +194,7 @@ fn zip_groups(decoder: &mut Decoder<'_>, node: &Node, axes: &[Axis]) -> Vec<Vec<
         };
         let mut group: Vec<usize> = Vec::new();
         for name in names {
-            let Some(axis) = named_axis(decoder, name, axes) else {
+            let Some(axis) = named_axis(decoder, name, axes, written) else {
                 continue;
             };
             if let Some((_, first)) = places.iter().find(|(a, _)| *a == axis) {
@@ -226,15 +233,20 @@ fn zip_groups(decoder: &mut Decoder<'_>, node: &Node, axes: &[Axis]) -> Vec<Vec<
     groups
 }
 
-fn named_axis(decoder: &mut Decoder<'_>, node: &Node, axes: &[Axis]) -> Option<usize> {
+fn named_axis(
+    decoder: &mut Decoder<'_>,
+    node: &Node,
+    axes: &[Axis],
+    written: &[&str],
+) -> Option<usize> {
     let name = decoder.text(node, "the name of an axis")?;
     let wanted = resolve(name);
-    let found = axes.iter().position(|a| {
-        a.name == name || matches!(wanted, Some(Name::Field(_))) && resolve(&a.name) == wanted
-    });
-    if found.is_none() {
-        let names: Vec<&str> = axes.iter().map(|a| a.name.as_str()).collect();
-        decoder.unknown(node.span, name, "axis", &names);
+    let is_meant =
+        |own: &str| own == name || matches!(wanted, Some(Name::Field(_))) && resolve(own) == wanted;
+    let found = axes.iter().position(|axis| is_meant(&axis.name));
+    // What is wrong with an axis that was left out has been said.
+    if found.is_none() && !written.iter().any(|own| is_meant(own)) {
+        decoder.unknown(node.span, name, "axis", written);
     }
     found
 }

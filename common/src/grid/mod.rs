@@ -256,8 +256,17 @@ impl Grid {
         }
         let cell = cells
             .entry(index)
-            .or_insert_with(|| Arc::new(draft.finish_cell()));
+            .or_insert_with(|| self.finish_cell(draft));
         Arc::clone(cell)
+    }
+
+    /// The cell of a task. What seconds limit belongs to this grid alone.
+    fn finish_cell(&self, draft: &Draft) -> Arc<CellSpec> {
+        let mut cell = draft.finish_cell();
+        if cell.budget.seconds.is_some() {
+            cell.sweep = Some(self.sha256);
+        }
+        Arc::new(cell)
     }
 
     fn mistakes(&self, diagnostics: Diagnostics) -> Result<(), Mistakes> {

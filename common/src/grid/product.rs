@@ -103,6 +103,17 @@ pub(super) struct Product {
 }
 
 impl Product {
+    /// Whether a run may begin at a given point.
+    pub(super) fn has_points(&self) -> bool {
+        let is_point = |setting: &Setting| matches!(setting, Setting::Start(Start::Point(_)));
+        let columns = || self.dimensions.iter().flat_map(Dimension::columns);
+        matches!(self.base.start, Start::Point(_))
+            || columns().any(|(_, values)| match values {
+                Values::List(list) => list.iter().any(|(setting, _)| is_point(setting)),
+                Values::Whole { .. } | Values::Real { .. } => false,
+            })
+    }
+
     pub(super) fn new(
         base: Draft,
         dimensions: Vec<Dimension>,

@@ -140,7 +140,12 @@ fn sections(root: &Node, decoder: &mut Decoder<'_>) -> Option<Parts> {
         let mistake = Diagnostic::error(root.span, "the grid has no `data`");
         decoder.error(mistake.help("name a data set, for example `data: diabetes`"));
     }
-    let dimensions = zip(decoder, map.get("zip"), axes);
+    let written = map.get("axes").and_then(Node::as_map);
+    let written: Vec<&str> = written
+        .into_iter()
+        .flat_map(|axes| axes.iter().map(|entry| entry.key.as_str()))
+        .collect();
+    let dimensions = zip(decoder, map.get("zip"), axes, &written);
     // What follows speaks about the axes; with mistakes in them it would only
     // repeat those.
     let sound = !decoder.diagnostics.has_errors();

@@ -126,7 +126,7 @@ impl Iterator for Tasks<'_> {
                         self.remembered.clear();
                     }
                     let made = self.remembered.entry(stepped.cell);
-                    let cell = made.or_insert_with(|| Arc::new(walk.draft.finish_cell()));
+                    let cell = made.or_insert_with(|| self.grid.finish_cell(&walk.draft));
                     self.current = Some((index, Arc::clone(cell)));
                     Arc::clone(cell)
                 }

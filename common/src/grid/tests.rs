@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::canon::{CellIdentity, DataIdentity, StartIdentity};
+use crate::canon::{CellIdentity, DataIdentity, StartIdentity, task_id};
 use crate::decode::{FIELDS, Shape};
 use crate::ids;
 use crate::spec::{Activation, Body, DataSpec, Optimizer, Start, StartKind};
@@ -342,6 +342,49 @@ fn files_on_this_machine_are_found_beside_the_grid() {
 }
 
 #[test]
+fn zipping_an_axis_with_mistakes_is_no_second_mistake() {
+    let text = "data: iris\naxes: {width: [two], depth: [1], seed: [0]}\nzip: [[width, depth]]";
+    let found = messages(text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("`width`"), "{found:?}");
+    let text = "data: iris\naxes: {width: [two], depth: [1]}\nzip: [[width, dept]]";
+    let found = messages(text);
+    assert_eq!(found[1..], ["unknown axis `dept`"]);
+}
+
+#[test]
+fn what_seconds_limit_belongs_to_one_grid() {
+    let id = |text: &str, n: u64| {
+        let data = DataIdentity {
+            arrays: [7; 32],
+            image: None,
+        };
+        let grid = grid(text);
+        let walked = grid.tasks(n).next().unwrap().spec;
+        assert_eq!(grid.task(n).unwrap().spec, walked);
+        assert_eq!(grid.find(&walked), Some(n));
+        task_id(&walked, &data).unwrap()
+    };
+    let limited = |name: &str, width: &str| {
+        format!(
+            "name: {name}\ndata: iris\naxes: {{width: {width}, seed: [0, 1]}}\n\
+             training: {{budget: {{evaluations: 5000, seconds: 5}}}}"
+        )
+    };
+    // The same grid goes on, whatever it is called.
+    assert_eq!(id(&limited("a", "[2]"), 1), id(&limited("b", "[2]"), 1));
+    assert_ne!(id(&limited("a", "[2]"), 1), id(&limited("a", "[2, 3]"), 1));
+    // What nothing but evaluations limits is shared, also beside what seconds limit.
+    let mixed = |seconds: &str| {
+        format!(
+            "data: iris\naxes: {{budget.seconds: {seconds}, seed: [0, 1]}}\nfixed: {{width: 2}}"
+        )
+    };
+    assert_eq!(id(&mixed("[null]"), 1), id(&mixed("[null, 5]"), 1));
+    assert_ne!(id(&mixed("[null, 5]"), 3), id(&mixed("[null, 5, 6]"), 3));
+}
+
+#[test]
 fn the_sweeps_own_settings_are_read() {
     let grid = grid(
         "data: iris\ncertificate: {min_certified: 2, min_share: 0.25, gradient: 1e-6}\n\
@@ -469,7 +512,7 @@ fn identities_of_a_grids_tasks_are_those_of_their_specifications() {
         let cell = CellIdentity::new(&task.spec.cell, &data).unwrap();
         let start = StartIdentity::new(&task.spec.start).unwrap();
         let id = cell.task(&start, task.spec.seed);
-        assert_eq!(crate::canon::task_id(&task.spec, &data), Ok(id));
+        assert_eq!(task_id(&task.spec, &data), Ok(id));
         assert!(seen.insert(id), "task {} equals another", task.position);
     }
 }

@@ -37,7 +37,7 @@
 mod point;
 mod start;
 
-pub use point::{PointError, read_point};
+pub use point::{PointError, read_json, read_point};
 pub use start::standard_start;
 
 use crate::rng::Purpose;

@@ -6,7 +6,7 @@
 //! * JSON: `{"parameters": {"W": [[…]], …}}`, or the inner map alone; other
 //!   keys beside `parameters` are left to whoever else reads the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
@@ -53,6 +53,22 @@ pub enum PointError {
         array: String,
         /// Those of the network.
         known: String,
+    },
+    /// What stands for a number of JSON and is none that can be computed with.
+    #[error("array `{array}` has {text} at position {position}, which is no finite number")]
+    NoNumber {
+        /// The key that it belongs to.
+        array: String,
+        /// Row-major.
+        position: usize,
+        /// As written.
+        text: String,
+    },
+    /// A key of JSON that stands twice in one map.
+    #[error("`{key}` stands twice")]
+    Twice {
+        /// The key.
+        key: String,
     },
     /// A number that is none.
     #[error("array `{array}` has a number that is not finite, at position {position} of {shape:?}")]
@@ -124,8 +140,83 @@ fn from_npz(bytes: &[u8]) -> Result<Named, PointError> {
         .collect())
 }
 
+/// JSON whose keys stand once and whose numbers are finite, both of which the parser would leave
+/// unsaid, or say without a name.
+///
+/// # Errors
+/// [`PointError`]: the key or array to blame, or where it is no JSON.
+pub fn read_json(bytes: &[u8]) -> Result<Value, PointError> {
+    look_through(bytes)?;
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// Finds keys that stand twice and numbers that are none, in what may be JSON.
+fn look_through(bytes: &[u8]) -> Result<(), PointError> {
+    // The maps and lists that are open, with the keys of the maps.
+    let mut open: Vec<HashSet<String>> = Vec::new();
+    let (mut key, mut position) = (String::new(), 0);
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let rest = &bytes[at..];
+        let length = match byte {
+            b'"' => text_length(rest),
+            b'{' | b'[' | b'}' | b']' | b',' | b':' => 1,
+            space if space.is_ascii_whitespace() => 1,
+            _ => {
+                let ends = |b: &u8| b"{}[],:\"".contains(b) || b.is_ascii_whitespace();
+                rest.iter().position(ends).unwrap_or(rest.len())
+            }
+        };
+        let (token, after) = rest.split_at(length);
+        at += length;
+        match byte {
+            b'{' | b'[' => open.push(HashSet::new()),
+            b'}' | b']' => drop(open.pop()),
+            b',' | b':' => {}
+            space if space.is_ascii_whitespace() => {}
+            b'"' if after.trim_ascii_start().starts_with(b":") => {
+                key = serde_json::from_slice(token)?;
+                position = 0;
+                if open
+                    .last_mut()
+                    .is_some_and(|keys| !keys.insert(key.clone()))
+                {
+                    return Err(PointError::Twice { key });
+                }
+            }
+            b'"' => position += 1,
+            _ => {
+                let text = String::from_utf8_lossy(token);
+                if text.parse::<f64>().is_ok_and(|number| !number.is_finite()) {
+                    return Err(PointError::NoNumber {
+                        array: key,
+                        position,
+                        text: text.chars().take(40).collect(),
+                    });
+                }
+                position += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of the text that begins here, with its quotes; all there are if it does not end.
+fn text_length(bytes: &[u8]) -> usize {
+    let mut escaped = true;
+    for (i, byte) in bytes.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return i + 1,
+            _ => {}
+        }
+    }
+    bytes.len()
+}
+
 fn from_json(bytes: &[u8]) -> Result<Named, PointError> {
-    let value: Value = serde_json::from_slice(bytes)?;
+    let value = read_json(bytes)?;
     let map = value.get("parameters").unwrap_or(&value);
     let Some(map) = map.as_object() else {
         return Err(PointError::NotAnArray {
@@ -224,6 +315,20 @@ mod tests {
             error(&inf),
             "array `V` has a number that is not finite, at position 0 of [13, 7]"
         );
+        for (written, shown) in [
+            ("NaN", "NaN"),
+            ("-Infinity", "-Infinity"),
+            ("1e999", "1e999"),
+        ] {
+            let text = json((2, 13), (13, 7)).replacen("0.5,0.5", &format!("0.5, {written}"), 1);
+            assert_eq!(
+                error(&text),
+                format!("array `V` has {shown} at position 1, which is no finite number")
+            );
+        }
+        let twice = json((2, 13), (13, 7)).replace("\"V\"", "\"W\": [[1]], \"\\u0056\"");
+        assert_eq!(error(&twice), "`W` stands twice");
+        assert!(error(r#"{"W": [1, "no end"#).starts_with("neither NPZ nor JSON"));
         assert!(error("PK nonsense").contains("NPZ"));
         assert!(error("nonsense").starts_with("neither NPZ nor JSON"));
     }

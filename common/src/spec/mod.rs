@@ -22,6 +22,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use crate::ids::to_hex;
+
 pub use data::{
     Column, DataSpec, FileData, Generator, GeneratorKind, NAMED_DATA, NamedFile, Teacher,
     named_image,
@@ -63,6 +65,13 @@ pub struct CellSpec {
     pub budget: Budget,
     /// What a certificate must reach.
     pub certificate: Tolerances,
+    /// Hash of the grid that the cell belongs to, where its budget is limited by seconds: its
+    /// results are of one machine at one time, and no other sweep may take them for its own.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "hexadecimal"
+    )]
+    pub sweep: Option<[u8; 32]>,
 }
 
 /// A file named by a grid: the path its author wrote and the content it had.
@@ -75,6 +84,10 @@ pub struct FileRef {
     pub path: String,
     /// SHA-256 of the file's bytes, lower-case hexadecimal; empty until read.
     pub sha256: String,
+}
+
+fn hexadecimal<S: Serializer>(hash: &Option<[u8; 32]>, s: S) -> Result<S::Ok, S::Error> {
+    hash.map(|bytes| to_hex(&bytes)).serialize(s)
 }
 
 fn entry<S: Serializer, T: Serialize + ?Sized>(

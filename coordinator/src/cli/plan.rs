@@ -291,13 +291,18 @@ impl Census {
 /// A task by the fields in which the grid's tasks differ.
 fn shown(grid: &Grid, n: u64) -> Option<String> {
     let task = grid.task(n)?;
-    let fields: Vec<String> = common::canon::describe(&task.spec.cell)
+    let varies = |name: &str| {
+        let mut fields = grid.axes().flat_map(|axis| axis.fields);
+        fields.any(|field| field.name() == name)
+    };
+    let mut fields: Vec<String> = common::canon::describe(&task.spec.cell)
         .iter()
-        .filter(|(name, _)| grid.axes().any(|axis| axis.name.ends_with(name.as_str())))
+        .filter(|(name, _)| varies(name))
         .map(|(name, value)| format!("{name} {}", crate::table::shown(value)))
         .collect();
-    let (seed, start) = (task.spec.seed, &task.spec.start);
-    Some(format!("{}, seed {seed}, start {start}", fields.join(", ")))
+    fields.push(format!("seed {}", task.spec.seed));
+    fields.push(format!("start {}", task.spec.start));
+    Some(fields.join(", "))
 }
 
 /// What the search will add, as far as can be said before any result.
@@ -394,4 +399,31 @@ fn price_json(m: &Measured, census: &Census, workers: &[u32]) -> Value {
         "cpu": price.map(|price| estimate(price.cpu)),
         "wall": wall.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use common::grid::Uploaded;
+
+    use super::*;
+
+    #[test]
+    fn a_task_is_shown_by_the_fields_in_which_tasks_differ() {
+        let sample = |text: &str| {
+            let grid = Grid::load("grid", text.as_bytes(), &Uploaded::default()).unwrap();
+            shown(&grid, 1).unwrap()
+        };
+        assert_eq!(
+            sample("data: iris\naxes: {seed: [0, 4]}"),
+            "seed 4, start standard"
+        );
+        assert_eq!(
+            sample("data: iris\naxes: {regularizer: [{body_decay: 2}, {body_decay: 3}]}"),
+            "regularizer.body_decay 3, seed 0, start standard"
+        );
+        assert_eq!(
+            sample("data: iris\naxes: {predictor_ridge: [2, 3], width: [5]}"),
+            "width 5, regularizer.predictor_ridge 3, seed 0, start standard"
+        );
+    }
 }

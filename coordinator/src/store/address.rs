@@ -23,6 +23,15 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             text.parse().map(Self::Postgres)
+        } else if let Some((scheme, _)) = text.split_once("://") {
+            // What comes before may be anything, a password too.
+            let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+            let shown = if scheme.chars().all(plain) {
+                format!("{}://", scheme.chars().take(20).collect::<String>())
+            } else {
+                "://".to_owned()
+            };
+            Err(AddressError::Scheme(shown))
         } else {
             Ok(Self::Directory(PathBuf::from(text)))
         }
@@ -41,6 +50,12 @@ impl fmt::Display for Address {
 /// Why a text is no address of a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
+    /// A URL of something else.
+    #[error(
+        "`{0}` begins no address of a store; give a folder, or postgres://USER@HOST/NAME for a \
+         database"
+    )]
+    Scheme(String),
     /// The address cannot be read.
     #[error("no address of a PostgreSQL database: {0}")]
     Unreadable(String),
@@ -201,6 +216,21 @@ mod tests {
         assert_eq!(address, Address::Directory("./sweeps".into()));
         let address: Address = "postgresql://db.example/sweeps".parse().unwrap();
         assert!(matches!(address, Address::Postgres(_)));
+    }
+
+    #[test]
+    fn a_url_of_something_else_is_no_directory() {
+        let wrong = |text: &str| text.parse::<Address>().unwrap_err().to_string();
+        for (text, scheme) in [
+            ("mysql://me:hunter22@localhost/x", "`mysql://`"),
+            ("postgress://me:hunter22@localhost/x", "`postgress://`"),
+            ("me:hunter22@x://y", "`://`"),
+        ] {
+            let error = wrong(text);
+            assert!(error.contains(scheme), "{error}");
+            assert!(error.contains("postgres://"), "{error}");
+            assert!(!error.contains("hunter22"), "{error}");
+        }
     }
 
     #[test]

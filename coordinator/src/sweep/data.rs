@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::data::{self, Dataset, Preparation, facts};
-use common::layout::{LayoutDims, layout, representation_width};
-use common::spec::{Body, CellSpec, ModelSpec};
+use common::layout::{LayoutDims, ParamArray, layout, read_point, representation_width};
+use common::spec::{Body, CellSpec, FileRef, ModelSpec};
 
 /// Contents of the files that a grid names, by their SHA-256 in hexadecimal.
 pub type Contents = BTreeMap<String, Bytes>;
@@ -72,7 +72,28 @@ impl DataTable {
         found
     }
 
+    /// Whether a given θ is one of the cell's network.
+    ///
+    /// # Errors
+    /// What is wrong with it, or why the network cannot be laid out.
+    pub fn fits(&mut self, cell: &CellSpec, point: &FileRef) -> Result<(), String> {
+        let (_, arrays) = self.lay_out(cell)?;
+        let bytes = self
+            .contents
+            .get(&point.sha256)
+            .ok_or_else(|| format!("the content of `{}` is not at hand", point.path))?;
+        match read_point(bytes, &arrays) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("`{}`: {error}", point.path)),
+        }
+    }
+
     fn find(&mut self, cell: &CellSpec) -> Result<CellFacts, String> {
+        self.lay_out(cell).map(|(facts, _)| facts)
+    }
+
+    /// The facts of a cell, and the arrays of its θ.
+    fn lay_out(&mut self, cell: &CellSpec) -> Result<(CellFacts, Vec<ParamArray>), String> {
         let (set, arrays) = self.dataset(cell)?;
         let how = Preparation {
             loss: cell.loss,
@@ -115,7 +136,7 @@ impl DataTable {
             table,
         };
         let list = layout(&model, dims).map_err(|e| e.to_string())?;
-        Ok(CellFacts {
+        let facts = CellFacts {
             arrays,
             image: set.image,
             rows: facts.rows,
@@ -124,7 +145,8 @@ impl DataTable {
             z: representation_width(&model, dims),
             parameters: common::layout::parameters(&list),
             masked: facts.has_mask,
-        })
+        };
+        Ok((facts, list))
     }
 
     fn dataset(&mut self, cell: &CellSpec) -> Result<(Arc<Dataset>, [u8; 32]), String> {

@@ -125,6 +125,8 @@ impl Spawner {
         command
             // A slot talks to nobody.
             .env_remove("SWEEP_TOKEN")
+            // Its last words say what it died of, and a backtrace is longer than what is kept.
+            .env("RUST_BACKTRACE", "0")
             .env("RAYON_NUM_THREADS", self.threads.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

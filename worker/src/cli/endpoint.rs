@@ -94,6 +94,11 @@ fn plain(url: &str, exposed: bool, settings: &Settings) -> Result<(), BadInput> 
             )));
         }
     }
+    if exposed && !settings.insecure && !url.contains(':') {
+        return Err(BadInput(format!(
+            "`{url}` is no URL; write https://HOST:PORT, as the coordinator shows it"
+        )));
+    }
     if exposed && !settings.insecure {
         return Err(BadInput(format!(
             "`{url}` is plain text over a network, so the token and every result would travel in \
@@ -176,6 +181,8 @@ mod tests {
             assert!(error.contains("--insecure"), "{error}");
             assert!(target(url, &bold).unwrap().1, "{url}");
         }
+        let error = target("nonsense", &careful).unwrap_err().to_string();
+        assert!(error.contains("no URL"), "{error}");
     }
 
     #[test]

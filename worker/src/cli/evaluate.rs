@@ -5,9 +5,11 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use common::decode::decode_cell;
-use common::layout::read_point;
+use common::layout::{PointError, read_json, read_point};
+use common::spec::CellSpec;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -43,8 +45,12 @@ pub(super) fn main(args: &EvaluateArgs) -> anyhow::Result<Status> {
 /// What is wrong with it: see [`super::is_bad_input`].
 pub fn evaluate(path: &Path, text: Vec<u8>) -> anyhow::Result<Value> {
     let bad = |why: String| BadInput(format!("`{}`: {why}", path.display()));
-    let file: Map<String, Value> =
-        serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+    let file = match read_json(&text) {
+        Ok(Value::Object(file)) => file,
+        Ok(_) => return Err(bad("it is no map".to_owned()).into()),
+        Err(PointError::Json(error)) => return Err(bad(error.to_string()).into()),
+        Err(error) => return Err(bad(error.to_string()).into()),
+    };
     if let Some(key) = file.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(bad(format!(
             "unknown key `{key}`; known are {}",
@@ -83,7 +89,7 @@ pub fn evaluate(path: &Path, text: Vec<u8>) -> anyhow::Result<Value> {
     if let Some(regularizer) = file.get("regularizer") {
         spec.insert("regularizer".to_owned(), regularizer.clone());
     }
-    let spec = decode_cell(&Value::Object(spec).to_string())?;
+    let spec = read_spec(&spec).map_err(bad)?;
     let mut contents = Contents::default();
     contents.insert(sha256, csv);
     let direction = file
@@ -98,6 +104,35 @@ pub fn evaluate(path: &Path, text: Vec<u8>) -> anyhow::Result<Value> {
         None => None,
     };
     answer(&point, direction.as_deref())
+}
+
+/// A cell, or what is wrong with it under the names of the point file: the text that mistakes point
+/// into is none that its author has seen.
+fn read_spec(spec: &Map<String, Value>) -> Result<Arc<CellSpec>, String> {
+    let text = json!(spec).to_string();
+    decode_cell(&text).map_err(|mistakes| {
+        let part = |at: usize| {
+            let is_there = |key: &&str| {
+                let written = spec.get(*key).map(|value| format!("\"{key}\":{value}"));
+                let begins = written.as_ref().and_then(|written| text.find(written));
+                let length = written.map_or(0, |written| written.len());
+                begins.is_some_and(|begins| (begins..begins + length).contains(&at))
+            };
+            let own = ["loss", "regularizer"].into_iter().find(is_there);
+            own.unwrap_or("model")
+        };
+        let told = mistakes.diagnostics.iter().map(|mistake| {
+            let more = mistake.help.iter().chain(&mistake.notes);
+            let all = std::iter::once(&mistake.message).chain(more);
+            let texts: Vec<&str> = all.map(String::as_str).collect();
+            format!(
+                "{}: {}",
+                part(mistake.span.start as usize),
+                texts.join("; ")
+            )
+        });
+        told.collect::<Vec<_>>().join(", and ")
+    })
 }
 
 fn answer(point: &Point, direction: Option<&[f64]>) -> anyhow::Result<Value> {

@@ -1,7 +1,7 @@
 //! From texts to values, all mistakes at once.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{FailOn, HttpSettings, Secret, Settings};
@@ -66,7 +66,8 @@ pub(super) fn check(origins: &[(&'static str, String, String)]) -> Result<Settin
     });
     let store = check.store();
     let out = check.text("out");
-    let out = (!out.is_empty()).then(|| out.into());
+    let out = (!out.is_empty()).then(|| PathBuf::from(out));
+    check.folder("out", out.as_deref());
     let Check {
         mut mistakes,
         unusable,
@@ -315,10 +316,40 @@ impl<'a> Check<'a> {
                         .to_owned(),
                 );
             }
-            Ok(_) => {}
+            Ok(Address::Directory(folder)) => self.folder("store", Some(folder)),
+            Ok(Address::Postgres(_)) => {}
         }
         store.ok()
     }
+
+    /// Whether there can be a folder; it is made when everything else is right.
+    fn folder(&mut self, key: &str, path: Option<&Path>) {
+        if let Some(obstacle) = path.and_then(obstacle) {
+            self.wrong(key, &obstacle, ());
+        }
+    }
+}
+
+/// Why a path can be no folder, as far as a look tells.
+fn obstacle(path: &Path) -> Option<String> {
+    for at in path.ancestors() {
+        let here = if at.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            at
+        };
+        match std::fs::metadata(here) {
+            Ok(found) if found.is_dir() => return None,
+            Ok(_) if at == path => return Some("a file; name a folder".to_owned()),
+            Ok(_) => {
+                let file = here.display();
+                return Some(format!("below the file {file}; name a folder"));
+            }
+            // Not there, or not to be looked at: what it lies in tells more.
+            Err(_) => {}
+        }
+    }
+    None
 }
 
 /// Whether a text is a host and a port; whether the host exists is for others to know.
