@@ -9,7 +9,7 @@ use common::record::{Evidence, RunEvidence};
 use common::summary::{Number, settle};
 use serde_json::{Map, Value, json};
 
-use crate::at_rest::Kept;
+use crate::at_rest::{Aside, Kept};
 use crate::cli::code;
 use crate::core::{Lookup, Whereabouts};
 use crate::run::{Failure, store_failure};
@@ -94,6 +94,8 @@ pub async fn explain<S: Store>(
         tasks,
     };
     let known = store.lookup(lookup).await.map_err(|e| store_failure(&e))?;
+    let mut set_aside = Aside::default();
+    set_aside.note(&known);
     let results: HashMap<TaskId, Evidence> = known
         .results
         .into_iter()
@@ -108,8 +110,8 @@ pub async fn explain<S: Store>(
     for task in &found {
         let own = results.get(&task.id);
         let baseline = task.baseline.and_then(|b| results.get(&TaskId::from(b)));
-        let aside = known.set_aside.contains(&task.id);
-        let blocked = (task.baseline).is_some_and(|b| known.set_aside.contains(&TaskId::from(b)));
+        let aside = set_aside.has(&task.id);
+        let blocked = (task.baseline).is_some_and(|b| set_aside.has(&b.into()));
         let now = match (own, aside) {
             (Some(_), _) => "recorded".to_owned(),
             (None, _) if blocked => {
