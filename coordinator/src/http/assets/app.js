@@ -3,7 +3,7 @@
 // Whoever opens it shows a token once and gets a session, which lives in this origin's storage: a
 // cookie would be sent to every port of the host, and other ports may be other people's.
 
-import { bar, bytes, clip, count, curves, h, histogram, percent, rate, real, replace, seconds, signed, table, words } from "/draw.js";
+import { bar, below, bytes, clip, count, curves, h, histogram, percent, rate, real, replace, seconds, signed, table, words } from "/draw.js";
 
 const main = document.getElementById("main");
 const $ = (id) => document.getElementById(id);
@@ -519,7 +519,7 @@ async function cell(number, id) {
         ["Certified", count(certified), `${percent(certified, s.runs)} of recorded`],
         ["Baseline", real(s.baseline?.value), s.baseline ? words(s.baseline.status) : "not solved yet"],
         ["Worst minimum", s.worst ? a(`/sweeps/${number}/cells/${id}/runs/${s.worst.task}`, real(s.worst.value)) : "–", s.worst ? `excess ${signed(s.worst.excess)}` : ""],
-        ["Median minimum", real(s.values?.median), s.median_improvement === null ? "" : `${(100 * s.median_improvement).toFixed(1)} % below the baseline`],
+        ["Median minimum", real(s.values?.median), s.median_improvement === null ? "" : below(s.median_improvement, s.baseline?.value)],
         ["On the baseline", count(s.at_baseline), s.trivial ? `${count(s.trivial)} with W V = 0` : ""],
         ["Failed", h("span", { class: s.failed ? "bad" : null }, count(s.failed)), ""],
       ]),
