@@ -148,12 +148,26 @@ fn sweeps_survive_a_killed_coordinator_and_end_with_the_bytes_of_a_sweep_alone()
     scene.ask(&["watch", "--sweep", "second"], &url);
     assert_eq!(scene.status("second", &url)["state"], "finished");
     assert_eq!(scene.status("first", &url)["recorded"], 0);
+    let before = scene.status("second", &url);
+    assert_eq!(before["recorded"], 16);
 
     // The worker finds the coordinator again at the same address.
     let address = url.trim_start_matches("http://").to_owned();
     running.kill();
     let (_running, url) = scene.serve(&address);
     assert_eq!(scene.status("first", &url)["state"], "paused");
+    // What was over before is known as before.
+    let after = scene.status("second", &url);
+    for name in [
+        "planned",
+        "recorded",
+        "failed",
+        "certified",
+        "violations",
+        "verdicts",
+    ] {
+        assert_eq!(after[name], before[name], "{name}");
+    }
     scene.ask(&["resume", "--sweep", "first"], &url);
     scene.ask(&["watch", "--sweep", "first"], &url);
     for name in ["first", "second"] {

@@ -387,8 +387,10 @@ async fn follow(client: &mut Client, number: u32, json: bool) -> Result<u8, Fail
                 status.sweep, status.name, status.state
             ));
         }
-        if !json {
+        if !json && told::is_known(&status) {
             progress.show(&told::moment(&status));
+        } else if !json {
+            // There is nothing to draw.
         } else if last.as_ref() != Some(&status) {
             show(&status, true);
         }

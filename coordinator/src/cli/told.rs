@@ -7,6 +7,7 @@ use common::summary::VerdictCounts;
 use serde_json::{Value, json};
 
 use super::{print, table_style};
+use crate::core::SweepState;
 use crate::pace::Estimate;
 use crate::progress::{Moment, count, time_left};
 
@@ -48,7 +49,16 @@ fn estimate(left: wire::WorkLeft) -> Estimate {
     }
 }
 
+/// Whether it is known how far a sweep is: a grid has a task at least, so one that is over with
+/// none planned is one that the coordinator cannot read.
+pub(super) fn is_known(s: &wire::SweepStatus) -> bool {
+    let over = [SweepState::Finished, SweepState::Cancelled];
+    s.planned > 0 || !over.iter().any(|state| state.name() == s.state)
+}
+
 fn status_json(s: &wire::SweepStatus) -> Value {
+    let known = is_known(s);
+    let counted = |n: u64| known.then_some(n);
     let moment = moment(s);
     let interval = moment.work_left.and_then(|left| left.interval);
     let time = moment.left.and_then(|left| left.interval);
@@ -58,13 +68,13 @@ fn status_json(s: &wire::SweepStatus) -> Value {
         "name": s.name,
         "state": s.state,
         "priority": s.priority,
-        "planned": s.planned,
-        "recorded": s.recorded,
-        "failed": s.failed,
+        "planned": counted(s.planned),
+        "recorded": counted(s.recorded),
+        "failed": counted(s.failed),
         "leased": s.leased,
-        "certified": s.certified,
-        "violations": s.violations,
-        "verdicts": moment.verdicts,
+        "certified": counted(s.certified),
+        "violations": counted(s.violations),
+        "verdicts": known.then_some(moment.verdicts),
         "worst_excess": s.worst_excess,
         "workers": s.workers,
         "slots": s.slots,
@@ -141,8 +151,15 @@ pub(super) fn list_text(reply: &wire::ListReply) -> String {
             s.sweep.to_string(),
             s.name.clone(),
             s.state.clone(),
-            format!("{}/{}", count(s.recorded + s.failed), count(s.planned)),
-            count(s.certified),
+            match is_known(s) {
+                true => format!("{}/{}", count(s.recorded + s.failed), count(s.planned)),
+                false => dash(),
+            },
+            if is_known(s) {
+                count(s.certified)
+            } else {
+                dash()
+            },
             number(s.recorded.saturating_sub(s.certified)),
             number(s.failed),
             number(s.violations),
@@ -194,6 +211,9 @@ pub(super) fn list_text(reply: &wire::ListReply) -> String {
 
 /// One sweep on one line.
 fn line(s: &wire::SweepStatus) -> String {
+    if !is_known(s) {
+        return format!("{} {}: {}, results unreadable", s.sweep, s.name, s.state);
+    }
     let mut text = format!(
         "{} {}: {}, {} of {} recorded, {} certified",
         s.sweep, s.name, s.state, s.recorded, s.planned, s.certified
@@ -421,6 +441,31 @@ mod tests {
              state     set aside after its failures\n\
              failure   out_of_memory in attempt 1.2 on worker 0123456789ab (set aside): killed\n"
         );
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_sweep_is_no_zero() {
+        let lost = wire::SweepStatus {
+            sweep: 3,
+            name: "lost".to_owned(),
+            state: "finished".to_owned(),
+            ..wire::SweepStatus::default()
+        };
+        let json = status_json(&lost);
+        for name in ["planned", "recorded", "failed", "certified", "violations"] {
+            assert!(json[name].is_null(), "{name}: {json}");
+        }
+        assert_eq!(line(&lost), "3 lost: finished, results unreadable");
+        let reply = wire::ListReply {
+            sweeps: vec![lost.clone()],
+            ..wire::ListReply::default()
+        };
+        assert!(!list_text(&reply).contains("0/0"), "{}", list_text(&reply));
+        let begun = wire::SweepStatus {
+            state: "running".to_owned(),
+            ..lost
+        };
+        assert_eq!(status_json(&begun)["recorded"], 0);
     }
 
     #[test]
