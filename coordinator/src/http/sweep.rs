@@ -18,7 +18,7 @@ use super::runs::{self, CellRuns};
 use super::snapshot::Snapshot;
 use super::{Shared, View};
 use crate::store::Store;
-use crate::table::varying;
+use crate::table::{outside, varying};
 
 /// Cells of one answer.
 const CELLS: usize = 100;
@@ -51,11 +51,13 @@ pub(super) async fn sweep(
     let (view, snapshot) = snapshot(&shared, number).await?;
     let plan = plan(&shared, view, number).await;
     let summary = &snapshot.summary;
+    let outside = outside(summary);
     json(&json!({
         "sweep": summary.sweep,
         "totals": summary.totals,
         "overall": summary.overall,
         "cells": summary.cells.len(),
+        "outside": {"cells": outside.cells, "found": outside.found},
         "verdicts": cell_verdicts(&summary.cells),
         "heat": heat::map(&snapshot, plan.as_deref(), &which.x, &which.y),
     }))

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::html::{Html, count, escape, name, number, optional, signed};
 use super::{Provenance, View};
+use crate::table::outside;
 use crate::when::utc_for_people;
 
 /// What follows, in one sentence, and what such a sweep can show.
@@ -65,10 +66,8 @@ fn capital(text: &str) -> String {
 }
 
 fn sentence(summary: &Summary) -> String {
-    let (inside, outside): (Vec<&CellSummary>, Vec<_>) = summary
-        .cells
-        .iter()
-        .partition(|c| c.assumptions_broken.is_empty());
+    let cells = summary.cells.iter();
+    let inside: Vec<&CellSummary> = cells.filter(|c| c.assumptions_broken.is_empty()).collect();
     let certified: u64 = inside.iter().map(|c| c.verdicts.certified()).sum();
     let of = |verdict| inside.iter().filter(|c| c.verdict == verdict).count() as u64;
     let cells = count(inside.len() as u64, "cell");
@@ -112,15 +111,9 @@ fn sentence(summary: &Summary) -> String {
             }
         ),
     };
-    let bad = outside
-        .iter()
-        .filter(|c| c.verdict == CellVerdict::BadMinimumFound)
-        .count();
-    if !outside.is_empty() {
-        text.push_str(&format!(
-            " Outside them a bad minimum was found in {bad} of {}.",
-            count(outside.len() as u64, "cell")
-        ));
+    if let Some(found) = outside(summary).sentence("them") {
+        text.push(' ');
+        text.push_str(&found);
     }
     text
 }

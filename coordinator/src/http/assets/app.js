@@ -274,8 +274,18 @@ const VERDICTS = ["certified_minimum", "violation", "saddle", "kink", "diverging
 const MEANING = {
   holds: "Every minimum that was certified lies at or below its baseline.",
   violated: "A certified minimum lies above its baseline, inside the assumptions: look at it first.",
-  inconclusive: "Too little is certified so far to say that the theorem holds.",
+  inconclusive: "Too little is certified to say that the theorem holds.",
 };
+const TOO_EARLY = "Too little is certified so far to say that the theorem holds.";
+const NOTHING_INSIDE = "No cell is inside the theorem's assumptions.";
+
+/** What a sweep says of the theorem, in a sentence or two. */
+function meaning(verdict, over, cells, outside) {
+  const said = verdict !== "inconclusive" ? MEANING[verdict] ?? ""
+    : cells > 0 && outside.cells === cells ? NOTHING_INSIDE : over ? MEANING.inconclusive : TOO_EARLY;
+  const found = outside.cells ? `Outside the assumptions a bad minimum was found in ${count(outside.found)} of ${many(outside.cells, "cell")}.` : "";
+  return [said, found].filter(Boolean).join(" ");
+}
 
 function shareStep(part, whole) {
   if (!part) return "s0";
@@ -442,9 +452,10 @@ async function sweep(number) {
       m.failed > 0 && status !== "cancelled" && button("retry", "Retry failed tasks"),
       (status === "running" || status === "paused") && button("cancel", "Cancel …", "quiet danger")));
     const verdict = data.overall.verdict;
+    const over = !own?.active && !data.sweep.partial;
     const recorded = VERDICTS.reduce((n, v) => n + (verdicts[v] ?? 0), 0);
     replace(facts,
-      h("p", { id: "verdict" }, h("strong", { class: verdict === "violated" ? "bad" : verdict === "holds" ? "good" : null }, own?.active || data.sweep.partial ? `So far: ${words(verdict)}. ` : `${words(verdict)}. `), MEANING[verdict] ?? ""),
+      h("p", { id: "verdict" }, h("strong", { class: verdict === "violated" ? "bad" : verdict === "holds" ? "good" : null }, over ? `${words(verdict)}. ` : `So far: ${words(verdict)}. `), meaning(verdict, over, data.cells, data.outside)),
       bar([["done", m.recorded], ["failed", m.failed]], Math.max(m.planned, 1), true),
       tiles([
         ["Done", percent(done(m), m.planned), `${count(done(m))} of ${count(m.planned)} tasks`],
