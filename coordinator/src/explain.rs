@@ -9,9 +9,9 @@ use common::record::{Evidence, RunEvidence};
 use common::summary::{Number, settle};
 use serde_json::{Map, Value, json};
 
-use crate::at_rest::{Aside, Kept};
+use crate::at_rest::{self, Aside, Kept};
 use crate::cli::code;
-use crate::core::{Lookup, Whereabouts};
+use crate::core::{Lookup, SweepState, Whereabouts};
 use crate::run::{Failure, store_failure};
 use crate::store::{Store, StoredFailure};
 use crate::sweep::{GridSweep, KeepMinima};
@@ -77,7 +77,17 @@ pub async fn explain<S: Store>(
     now: impl AsyncFnOnce(Vec<TaskId>) -> HashMap<TaskId, Whereabouts>,
 ) -> Result<Value, Failure> {
     let number = kept.stored.number;
+    let cancelled = kept.stored.state == SweepState::Cancelled;
+    let searches = kept.grid.search().is_some();
     let mut workload = GridSweep::new(kept.grid, kept.data, KeepMinima::None);
+    let of_the_grid = match what {
+        What::Position(position) => *position < workload.len(),
+        What::Task(_) | What::Cell(_) => false,
+    };
+    if searches && !of_the_grid {
+        // The tasks of a search follow from the results.
+        at_rest::replay(store, &kept.stored, &mut workload).await?;
+    }
     let found = find(&mut workload, what);
     if found.is_empty() {
         let message = format!(
@@ -120,6 +130,7 @@ pub async fn explain<S: Store>(
             (None, true) => "set aside after its failures; `retry` tries it again".to_owned(),
             (None, false) => match live.get(&task.id) {
                 Some(whereabouts) => whereabouts.to_string(),
+                None if cancelled => "cancelled; submitting the grid again takes it up".to_owned(),
                 None => "planned".to_owned(),
             },
         };

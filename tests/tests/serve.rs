@@ -189,6 +189,11 @@ fn a_cancelled_sweep_keeps_what_it_has_and_says_so() {
     assert_eq!(scene.status("given-up", &url)["state"], "cancelled");
     let summary: Value = serde_json::from_str(&scene.ask(&["summary"], &url)).unwrap();
     assert_eq!(summary["totals"]["cancelled"], 12);
+    let told: Value = serde_json::from_str(&scene.ask(&["explain", "0", "--json"], &url)).unwrap();
+    assert!(
+        told["state"].as_str().unwrap().starts_with("cancelled"),
+        "{told}"
+    );
     let again = scene.admin(&["resume"], &url);
     assert_eq!(again.status.code(), Some(2), "{again:?}");
 }

@@ -323,6 +323,16 @@ fn one_task(task: &Value, width: usize) -> String {
             ),
         );
     }
+    if task["found_by"] == "search" && !result.is_null() {
+        say(
+            "again",
+            format!(
+                "worker run --minimum minima/{}.json; the grid has no such task, and `--minima all` \
+                 keeps such a file of every run",
+                words(&task["task"])
+            ),
+        );
+    }
     for (name, of) in [
         ("failure", task),
         ("failure of the baseline", &task["baseline"]),
@@ -466,6 +476,20 @@ mod tests {
             ..lost
         };
         assert_eq!(status_json(&begun)["recorded"], 0);
+    }
+
+    #[test]
+    fn a_run_of_the_search_is_computed_again_from_its_minimum() {
+        let mut task = json!({
+            "task": "4f9a1c", "position": 170, "found_by": "search", "cell": {"depth": 4},
+            "seed": 3, "start": "standard", "state": "recorded", "failures": [],
+            "baseline": {"baseline": "77", "value": 0.25, "lower_bound": 0.25, "failures": []},
+            "result": {"verdict": "certified_minimum", "value": 0.5, "excess": 0.25},
+        });
+        let again = "worker run --minimum minima/4f9a1c.json";
+        assert!(explained(&task, 1_000).contains(again));
+        task["found_by"] = json!("grid");
+        assert!(!explained(&task, 1_000).contains(again));
     }
 
     #[test]

@@ -210,15 +210,19 @@ pub(super) async fn one(
     let baseline = summary.baseline.map_or(f64::NAN, |b| b.value.0);
     let settled = run.map(|r| settle(r.outcome, r.value, baseline));
     let told = match &found {
-        Some(task) => explained(view, sweep, task.position).await?,
-        // A search has planned it, not the grid.
-        None => Value::Null,
+        Some(task) => explained(view, sweep, &What::Position(task.position)).await?,
+        // A search has planned it, not the grid; one that is stale plans it no more.
+        None => {
+            let told = explained(view, sweep, &What::Task(task.to_string())).await;
+            told.unwrap_or(Value::Null)
+        }
     };
+    let start = found.as_ref().map(|t| json!(t.start));
     Ok(json!({
         "task": task,
         "position": found.as_ref().map(|t| t.position),
         "seed": told["seed"],
-        "start": found.as_ref().map(|t| &t.start),
+        "start": start.as_ref().unwrap_or(&told["start"]),
         "state": told["state"],
         "failures": told["failures"],
         "verdict": settled.map(|s| s.verdict),
@@ -228,7 +232,7 @@ pub(super) async fn one(
     }))
 }
 
-async fn explained(view: &View, sweep: SweepNumber, position: u64) -> Result<Value, Refusal> {
+async fn explained(view: &View, sweep: SweepNumber, what: &What) -> Result<Value, Refusal> {
     let kept = view
         .sweeps
         .kept(sweep)
@@ -237,7 +241,7 @@ async fn explained(view: &View, sweep: SweepNumber, position: u64) -> Result<Val
     let kept = kept.ok_or_else(|| Refusal::nothing(format!("there is no sweep {sweep}")))?;
     let now = async |tasks| view.sweeps.whereabouts(tasks).await;
     let store = view.sweeps.store().as_ref();
-    let found = explain::explain(store, kept, &What::Position(position), now).await;
+    let found = explain::explain(store, kept, what, now).await;
     found.map_err(|(_, message)| Refusal::unavailable(message))
 }
 

@@ -636,7 +636,7 @@ async function run(number, id, task) {
       tiles([
         ["Value", real(c?.value), "of the end point"], ["Baseline", real(data.baseline?.value), data.baseline ? "the best classical model" : "not solved yet"],
         ["Excess", h("span", { class: r.verdict === "violation" ? "bad" : null }, signed(r.excess)), "value − baseline"],
-        ["Seed", r.seed === null || r.seed === undefined ? "–" : String(r.seed), ""], ["Start", r.start ?? "–", r.position === null ? "planned by the search" : "", "small"],
+        ["Seed", r.seed === null || r.seed === undefined ? "–" : String(r.seed), ""], ["Start", r.start ? shown(r.start) : "–", r.position === null ? "planned by the search" : "", "small"],
         ["Work", count(c?.evaluations), "evaluations"],
       ]),
       r.curve?.length > 1 && h("h2", {}, "Loss and gradient over the run"),
@@ -652,7 +652,7 @@ async function run(number, id, task) {
       h("h2", {}, "Attempts that failed"),
       failed.length ? failureTable(failed) : h("p", { class: "empty" }, "None."),
       h("h2", {}, "Compute it again"),
-      r.position !== null ? h("pre", {}, `worker run --grid GRID.yaml --task ${r.position}`) : h("p", {}, "It was planned by the search; coordinator summary names it."),
+      r.position !== null ? h("pre", {}, `worker run --grid GRID.yaml --task ${r.position}`) : h("p", {}, "It was planned by the search, and the grid does not have it. If it is among the minima that are kept (with --minima all each is), in the folder of the results: ", h("code", {}, `worker run --minimum minima/${task}.json`), "."),
       h("details", {}, h("summary", {}, "Identity and specification"),
         table([{ name: "field" }, { name: "value" }], [["task", h("span", { class: "mono long" }, task)], ...Object.entries(data.description).map(([k, v]) => [k, shown(v)])], { label: "Specification" })),
     ],
