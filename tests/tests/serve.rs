@@ -151,6 +151,13 @@ fn sweeps_survive_a_killed_coordinator_and_end_with_the_bytes_of_a_sweep_alone()
     let before = scene.status("second", &url);
     assert_eq!(before["recorded"], 16);
 
+    // One of them can be asked for alone.
+    let named = |name: &str| scene.admin(&["status", "--json", "--sweep", name], &url);
+    let alone: Value = serde_json::from_slice(&named("second").stdout).unwrap();
+    assert_eq!(alone["sweeps"].as_array().unwrap().len(), 1);
+    assert_eq!(alone["sweeps"][0]["name"], "second");
+    assert_eq!(named("third").status.code(), Some(2));
+
     // The worker finds the coordinator again at the same address.
     let address = url.trim_start_matches("http://").to_owned();
     running.kill();
