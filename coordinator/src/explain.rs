@@ -211,6 +211,8 @@ fn describe_task(workload: &mut GridSweep, task: &Found) -> Map<String, Value> {
     if let Some(planned) = workload.task_at(task.position) {
         let cell: Map<_, _> = describe(&planned.spec.cell).into_iter().collect();
         told.insert("cell".to_owned(), Value::Object(cell));
+        let broken = workload.assumptions_broken(task.position);
+        told.insert("assumptions_broken".to_owned(), json!(broken));
         told.insert("seed".to_owned(), json!(planned.spec.seed));
         told.insert("start".to_owned(), json!(planned.spec.start));
     }

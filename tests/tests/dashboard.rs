@@ -330,6 +330,8 @@ fn what_a_page_shows_agrees_with_the_summary() {
     };
     let sweep = get("/api/sweeps/1");
     assert_eq!(sweep["totals"]["recorded"], 12);
+    assert_eq!(sweep["outside"]["cells"], 0);
+    assert_eq!(sweep["violations_inside"], 0);
     let heat = &sweep["heat"];
     assert_eq!(
         (&heat["x"]["name"], &heat["y"]["name"]),

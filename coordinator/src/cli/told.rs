@@ -3,7 +3,7 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
 use common::pb::wire;
-use common::summary::VerdictCounts;
+use common::summary::{Verdict, VerdictCounts};
 use serde_json::{Value, json};
 
 use super::{print, table_style};
@@ -32,6 +32,8 @@ pub(super) fn moment(s: &wire::SweepStatus) -> Moment {
         },
         certified: s.certified,
         violations: s.violations,
+        // One of before that does not tell them apart.
+        violations_inside: s.violations_inside.unwrap_or(s.violations),
         worst_excess: s.worst_excess,
         computed: s.computed,
         computed_seconds: s.computed_seconds,
@@ -74,6 +76,7 @@ fn status_json(s: &wire::SweepStatus) -> Value {
         "leased": s.leased,
         "certified": counted(s.certified),
         "violations": counted(s.violations),
+        "violations_inside": counted(moment.violations_inside),
         "verdicts": known.then_some(moment.verdicts),
         "worst_excess": s.worst_excess,
         "workers": s.workers,
@@ -175,7 +178,7 @@ pub(super) fn list_text(reply: &wire::ListReply) -> String {
         "certified",
         "uncertified",
         "failed",
-        "violations",
+        "above baseline",
         "worst excess",
         "in work",
     ];
@@ -273,7 +276,7 @@ fn tasks_of_a_cell(tasks: &[Value], width: usize) -> String {
             task["seed"].to_string(),
             crate::table::shown(&task["start"]),
             words(&task["state"]),
-            words(&result["verdict"]),
+            verdict(task),
             number(&result["value"], |x| format!("{x:.6}")),
             number(&result["excess"], |x| format!("{x:+.1e}")),
             task["failures"].as_array().map_or(0, Vec::len).to_string(),
@@ -314,7 +317,7 @@ fn one_task(task: &Value, width: usize) -> String {
             "result",
             format!(
                 "{}: value {}, excess {}, gradient norm {}, smallest eigenvalue {}, {} evaluations",
-                words(&result["verdict"]),
+                verdict(task),
                 number(&result["value"], |x| format!("{x:.9}")),
                 number(&result["excess"], |x| format!("{x:+.1e}")),
                 small("gradient_norm"),
@@ -374,6 +377,16 @@ fn folded(head: &str, text: &str, width: usize) -> String {
     }
     out.push('\n');
     out
+}
+
+/// The verdict of a task's run; outside the assumptions nothing is violated.
+fn verdict(task: &Value) -> String {
+    let verdict = words(&task["result"]["verdict"]);
+    let broken = task["assumptions_broken"].as_array();
+    if verdict == Verdict::Violation.name() && broken.is_some_and(|broken| !broken.is_empty()) {
+        return "certified minimum above the baseline".to_owned();
+    }
+    verdict
 }
 
 fn words(value: &Value) -> String {
@@ -476,6 +489,24 @@ mod tests {
             ..lost
         };
         assert_eq!(status_json(&begun)["recorded"], 0);
+    }
+
+    #[test]
+    fn what_breaks_no_theorem_is_called_no_violation() {
+        let mut task = json!({
+            "task": "4f9a1c", "position": 1, "found_by": "grid", "cell": {"depth": 4},
+            "assumptions_broken": ["no_skip"], "seed": 3, "start": "standard",
+            "state": "recorded", "failures": [],
+            "baseline": {"baseline": "77", "value": 0.25, "lower_bound": 0.25, "failures": []},
+            "result": {"verdict": "violation", "value": 0.5, "excess": 0.25},
+        });
+        let outside = explained(&task, 1_000);
+        assert!(
+            outside.contains("certified minimum above the baseline: value"),
+            "{outside}"
+        );
+        task["assumptions_broken"] = json!([]);
+        assert!(explained(&task, 1_000).contains("violation: value"));
     }
 
     #[test]
