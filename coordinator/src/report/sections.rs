@@ -423,7 +423,7 @@ pub(super) fn provenance(page: &mut Html, view: &View<'_>, provenance: &Provenan
     page.raw("</tbody></table></div>\n");
     computers(page, run);
     verification(page, &run["verification"]);
-    page.raw("<h3>To reproduce any run</h3>\n");
+    page.raw("<h3>To reproduce a run</h3>\n");
     page.paragraph(
         "note",
         "With the grid below as grid.yaml, and the files that it names beside it; TASK is the \
