@@ -303,8 +303,12 @@ def main():
                         help="largest difference: of values relative to max(1, |objective|), of the others also to "
                              "the largest |z| and the largest terms of f [1e-12]")
     arguments = parser.parse_args()
+    # The data lie in the same folder: `minima/*.npz` names them, too.
+    minima = [path for path in arguments.minima if not os.path.basename(path).startswith("data-")]
+    if not minima:
+        parser.error("no minimum is named: data-*.npz are the data of minima")
     code = 0
-    for path in arguments.minima:
+    for path in minima:
         try:
             agree = check(path, arguments.tolerance)
         except NotCovered as what:

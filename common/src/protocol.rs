@@ -22,6 +22,9 @@ use crate::record::{BaselineEvidence, Telemetry};
 /// The protocol version that this build speaks.
 pub const PROTOCOL: u32 = 1;
 
+/// What a coordinator on its way out says to workers that come back.
+pub const STOPPING: &str = "the coordinator is stopping";
+
 /// Number of a sweep in its store, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SweepNumber(pub u32);

@@ -109,6 +109,7 @@ pub(crate) fn status(seen: &Seen) -> wire::SweepStatus {
         leased: moment.leased,
         certified: moment.certified,
         violations: moment.violations,
+        violations_inside: Some(moment.violations_inside),
         worst_excess: moment.worst_excess,
         workers: moment.workers,
         slots: moment.slots,

@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use common::grid::Grid;
-use common::ids::{BaselineId, TaskId};
+use common::ids::{BaselineId, IdSet, TaskId};
 use common::protocol::FailureKind;
 use common::record::Evidence;
 use common::summary::Summary;
 
 use crate::cli::code;
-use crate::core::{Lookup, Opened, SweepState};
+use crate::core::{Known, Lookup, Opened, SweepState};
 use crate::run::{Failure, host_name, store_failure};
 use crate::store::{Address, AnyStore, Identity, Store, StoredSweep};
 use crate::sweep::{DataTable, GridSweep, KeepMinima, sweep_id};
@@ -49,7 +49,7 @@ impl AtRest {
     ///
     /// # Errors
     /// When the store cannot be read, or holds what nobody can have written.
-    pub async fn lookup(&self, tasks: Vec<TaskId>) -> Result<crate::core::Known, Failure> {
+    pub async fn lookup(&self, tasks: Vec<TaskId>) -> Result<Known, Failure> {
         let lookup = Lookup {
             sweep: self.stored.number,
             tasks,
@@ -58,6 +58,38 @@ impl AtRest {
             .lookup(lookup)
             .await
             .map_err(|e| store_failure(&e))
+    }
+}
+
+/// The tasks of a sweep that are set aside, as its store has them.
+///
+/// A run fails with its baseline. That follows from the baseline's mark: the run has none of its
+/// own.
+#[derive(Debug, Default)]
+pub struct Aside(IdSet<TaskId>);
+
+impl Aside {
+    /// Takes note of what a lookup found; a task that has a result by now is not set aside.
+    pub fn note(&mut self, known: &Known) {
+        let recorded: IdSet<TaskId> = known.results.iter().map(|(task, _)| *task).collect();
+        let marked = known.set_aside.iter();
+        self.0
+            .extend(marked.filter(|task| !recorded.contains(task)));
+    }
+
+    /// Takes note of one task that is set aside and has no result.
+    pub fn insert(&mut self, task: TaskId) {
+        self.0.insert(task);
+    }
+
+    /// Whether a task is set aside itself.
+    pub fn has(&self, task: &TaskId) -> bool {
+        self.0.contains(task)
+    }
+
+    /// Whether a run that has no result has failed: it or its baseline is set aside.
+    pub fn has_failed(&self, run: &TaskId, baseline: &BaselineId) -> bool {
+        self.has(run) || self.has(&TaskId::from(*baseline))
     }
 }
 
@@ -174,8 +206,9 @@ pub async fn replay<S: Store>(
     let mut seen = HashSet::new();
     let mut duplicates = 0;
     let (mut position, mut missing) = (0, 0);
+    let mut aside = Aside::default();
     loop {
-        let mut page: Vec<(u64, TaskId)> = Vec::new();
+        let mut page: Vec<Asked> = Vec::new();
         while position < workload.len() {
             let planned = workload.task(position);
             position += 1;
@@ -183,18 +216,19 @@ pub async fn replay<S: Store>(
                 duplicates += 1;
                 continue;
             }
-            page.push((position - 1, planned.id));
-            if let PlannedWork::Run { baseline, .. } = planned.work
-                && seen.insert(baseline.into())
-            {
-                page.push((u64::MAX, baseline.into()));
+            let PlannedWork::Run { baseline, .. } = planned.work else {
+                continue;
+            };
+            page.push(Asked::Run(position - 1, planned.id, baseline));
+            if seen.insert(baseline.into()) {
+                page.push(Asked::Baseline(baseline));
             }
             if page.len() >= PAGE {
                 let page = std::mem::take(&mut page);
-                missing += fold_page(store, stored, workload, page).await?;
+                missing += fold_page(store, stored, workload, page, &mut aside).await?;
             }
         }
-        missing += fold_page(store, stored, workload, page).await?;
+        missing += fold_page(store, stored, workload, page, &mut aside).await?;
         // A search decides its next round when everything before is settled, here as there.
         if missing > 0 || !workload.next_round() {
             break;
@@ -203,35 +237,55 @@ pub async fn replay<S: Store>(
     Ok(duplicates)
 }
 
-/// Folds in what the store has of some tasks; baselines are those at `u64::MAX`. Returns how many
-/// are neither recorded nor set aside.
+/// A task that the store is asked for.
+enum Asked {
+    /// At a position, beside a baseline.
+    Run(u64, TaskId, BaselineId),
+    Baseline(BaselineId),
+}
+
+impl Asked {
+    fn id(&self) -> TaskId {
+        match self {
+            Self::Run(_, id, _) => *id,
+            Self::Baseline(id) => (*id).into(),
+        }
+    }
+}
+
+/// Folds in what the store has of some tasks; `aside` are those set aside that were met so far.
+/// Returns how many are neither recorded nor failed.
 async fn fold_page<S: Store>(
     store: &S,
     stored: &StoredSweep,
     workload: &mut GridSweep,
-    page: Vec<(u64, TaskId)>,
+    page: Vec<Asked>,
+    aside: &mut Aside,
 ) -> Result<u64, Failure> {
     let lookup = Lookup {
         sweep: stored.number,
-        tasks: page.iter().map(|(_, task)| *task).collect(),
+        tasks: page.iter().map(Asked::id).collect(),
     };
     let known = store.lookup(lookup).await.map_err(|e| store_failure(&e))?;
+    aside.note(&known);
     let results: HashMap<TaskId, Opened> = known.results.into_iter().collect();
     let mut missing = 0;
-    for (position, task) in page {
-        match results.get(&task) {
-            Some(result) => match &result.evidence {
-                Evidence::Baseline(evidence) if position == u64::MAX => {
-                    workload.baseline_solved(BaselineId(task.0), evidence);
+    for asked in page {
+        let result = results.get(&asked.id());
+        match (asked, result) {
+            (Asked::Baseline(id), Some(result)) => {
+                if let Evidence::Baseline(evidence) = &result.evidence {
+                    workload.baseline_solved(id, evidence);
                 }
-                _ => {
-                    workload.recorded(position, &task, result);
-                }
-            },
-            None if known.set_aside.contains(&task) && position != u64::MAX => {
-                workload.set_aside(position, &task, FailureKind::Crash);
             }
-            None => missing += 1,
+            (Asked::Run(position, id, _), Some(result)) => {
+                workload.recorded(position, &id, result);
+            }
+            (Asked::Run(position, id, baseline), None) if aside.has_failed(&id, &baseline) => {
+                workload.set_aside(position, &id, FailureKind::Crash);
+            }
+            (Asked::Baseline(id), None) if aside.has(&id.into()) => {}
+            (_, None) => missing += 1,
         }
     }
     Ok(missing)

@@ -9,9 +9,9 @@ use common::record::{Evidence, RunEvidence};
 use common::summary::{Number, settle};
 use serde_json::{Map, Value, json};
 
-use crate::at_rest::Kept;
+use crate::at_rest::{self, Aside, Kept};
 use crate::cli::code;
-use crate::core::{Lookup, Whereabouts};
+use crate::core::{Lookup, SweepState, Whereabouts};
 use crate::run::{Failure, store_failure};
 use crate::store::{Store, StoredFailure};
 use crate::sweep::{GridSweep, KeepMinima};
@@ -77,7 +77,17 @@ pub async fn explain<S: Store>(
     now: impl AsyncFnOnce(Vec<TaskId>) -> HashMap<TaskId, Whereabouts>,
 ) -> Result<Value, Failure> {
     let number = kept.stored.number;
+    let cancelled = kept.stored.state == SweepState::Cancelled;
+    let searches = kept.grid.search().is_some();
     let mut workload = GridSweep::new(kept.grid, kept.data, KeepMinima::None);
+    let of_the_grid = match what {
+        What::Position(position) => *position < workload.len(),
+        What::Task(_) | What::Cell(_) => false,
+    };
+    if searches && !of_the_grid {
+        // The tasks of a search follow from the results.
+        at_rest::replay(store, &kept.stored, &mut workload).await?;
+    }
     let (found, cells) = find(&mut workload, what);
     if found.is_empty() {
         let name = &kept.stored.text.name;
@@ -99,6 +109,8 @@ pub async fn explain<S: Store>(
         tasks,
     };
     let known = store.lookup(lookup).await.map_err(|e| store_failure(&e))?;
+    let mut set_aside = Aside::default();
+    set_aside.note(&known);
     let results: HashMap<TaskId, Evidence> = known
         .results
         .into_iter()
@@ -113,8 +125,8 @@ pub async fn explain<S: Store>(
     for task in &found {
         let own = results.get(&task.id);
         let baseline = task.baseline.and_then(|b| results.get(&TaskId::from(b)));
-        let aside = known.set_aside.contains(&task.id);
-        let blocked = (task.baseline).is_some_and(|b| known.set_aside.contains(&TaskId::from(b)));
+        let aside = set_aside.has(&task.id);
+        let blocked = (task.baseline).is_some_and(|b| set_aside.has(&b.into()));
         let now = match (own, aside) {
             (Some(_), _) => "recorded".to_owned(),
             (None, _) if blocked => {
@@ -123,6 +135,7 @@ pub async fn explain<S: Store>(
             (None, true) => "set aside after its failures; `retry` tries it again".to_owned(),
             (None, false) => match live.get(&task.id) {
                 Some(whereabouts) => whereabouts.to_string(),
+                None if cancelled => "cancelled; submitting the grid again takes it up".to_owned(),
                 None => "planned".to_owned(),
             },
         };
@@ -204,6 +217,8 @@ fn describe_task(workload: &mut GridSweep, task: &Found) -> Map<String, Value> {
     if let Some(planned) = workload.task_at(task.position) {
         let cell: Map<_, _> = describe(&planned.spec.cell).into_iter().collect();
         told.insert("cell".to_owned(), Value::Object(cell));
+        let broken = workload.assumptions_broken(task.position);
+        told.insert("assumptions_broken".to_owned(), json!(broken));
         told.insert("seed".to_owned(), json!(planned.spec.seed));
         told.insert("start".to_owned(), json!(planned.spec.start));
     }

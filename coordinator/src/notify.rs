@@ -175,6 +175,7 @@ pub(crate) fn numbers(moment: &Moment) -> Value {
         "leased": moment.leased,
         "certified": moment.certified,
         "violations": moment.violations,
+        "violations_inside": moment.violations_inside,
         "worst_excess": moment.worst_excess,
     })
 }

@@ -60,6 +60,8 @@ pub struct Moment {
     pub certified: u64,
     /// Certified runs above their baseline.
     pub violations: u64,
+    /// Those of them in cells inside the assumptions.
+    pub violations_inside: u64,
     /// Largest excess of a certified run inside the assumptions.
     pub worst_excess: Option<f64>,
     /// Runs computed in this life of the coordinator.
@@ -91,6 +93,7 @@ impl Moment {
             verdicts,
             certified: verdicts.certified(),
             violations: verdicts.violation,
+            violations_inside: counts.map_or(0, |counts| counts.violations_inside),
             worst_excess: counts.and_then(|counts| counts.worst_excess),
             computed: own.computed,
             computed_seconds: own.computed_seconds,
@@ -110,6 +113,7 @@ impl Moment {
             verdicts: totals.verdicts,
             certified: totals.verdicts.certified(),
             violations: totals.verdicts.violation,
+            violations_inside: violations_inside(summary),
             worst_excess: summary.overall.worst_excess.map(|x| x.0),
             ..Self::default()
         }
@@ -119,6 +123,17 @@ impl Moment {
     pub fn done(&self) -> u64 {
         self.recorded + self.failed
     }
+}
+
+/// Certified runs above their baseline in cells inside the theorem's assumptions.
+pub fn violations_inside(summary: &Summary) -> u64 {
+    let cells = summary.cells.iter();
+    let inside = cells.filter(|cell| cell.assumptions_broken.is_empty());
+    let counts = inside.map(|cell| {
+        let searched = cell.search.map_or(0, |search| search.verdicts.violation);
+        cell.verdicts.violation + searched
+    });
+    counts.sum()
 }
 
 /// A line of `--progress json`: documented in docs/terminal.md, only ever extended.
@@ -134,6 +149,7 @@ struct Line<'a> {
     slots: u64,
     certified: u64,
     violations: u64,
+    violations_inside: u64,
     verdicts: &'a VerdictCounts,
     worst_excess: Option<f64>,
     tasks_per_second: Option<f64>,
@@ -227,6 +243,7 @@ impl Progress {
                     slots: moment.slots,
                     certified: moment.certified,
                     violations: moment.violations,
+                    violations_inside: moment.violations_inside,
                     verdicts: &moment.verdicts,
                     worst_excess: moment.worst_excess,
                     tasks_per_second: moment.rate,

@@ -284,9 +284,41 @@ impl<S: Store> Sweeps<S> {
         let moment = match over {
             Some(Life::Over(moment)) => *moment,
             // Over before this process began, or just ending.
-            Some(Life::Carried) | None => Moment::default(),
+            Some(Life::Carried) | None => self.moment_at_rest(&stored).await,
         };
         Seen { stored, moment }
+    }
+
+    /// How far a sweep came that is over, from the store; read once in a life of the program. Empty
+    /// if the sweep goes on, or cannot be read.
+    async fn moment_at_rest(&self, stored: &StoredSweep) -> Moment {
+        if matches!(stored.state, SweepState::Running | SweepState::Paused) {
+            return Moment::default();
+        }
+        let store = self.store.as_ref();
+        let summary = match submission::reopen(store, stored).await {
+            Ok((grid, data)) => {
+                let stored = stored.clone();
+                let kept = Kept { stored, grid, data };
+                let summary = at_rest::summary(store, kept).await;
+                summary.map_err(|(_, message)| message)
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match summary {
+            Ok(summary) => {
+                let moment = Moment::of_summary(&summary);
+                // One that was taken up meanwhile stays carried.
+                let over = || Life::Over(Box::new(moment.clone()));
+                self.lives().entry(stored.number).or_insert_with(over);
+                moment
+            }
+            Err(error) => {
+                let sweep = stored.number.0;
+                tracing::warn!(sweep, error, "what became of a sweep cannot be read");
+                Moment::default()
+            }
+        }
     }
 
     /// How far a sweep came that is over in this life of the program.

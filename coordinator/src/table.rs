@@ -257,7 +257,44 @@ fn sentences(summary: &Summary) -> String {
         text.push_str(&format!("; worst excess {:+.1e}", worst.0));
     }
     text.push_str(".\n");
+    if let Some(found) = outside(summary).sentence("the theorem's assumptions") {
+        text.push_str(&found);
+        text.push('\n');
+    }
     text
+}
+
+/// The cells outside the theorem's assumptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// All of them.
+    pub cells: usize,
+    /// Those in which a bad minimum was found.
+    pub found: usize,
+}
+
+/// Counts the cells outside the theorem's assumptions.
+pub fn outside(summary: &Summary) -> Outside {
+    let cells = summary.cells.iter();
+    let outside: Vec<_> = cells.filter(|c| !c.assumptions_broken.is_empty()).collect();
+    let found = outside
+        .iter()
+        .filter(|c| c.verdict == CellVerdict::BadMinimumFound);
+    Outside {
+        cells: outside.len(),
+        found: found.count(),
+    }
+}
+
+impl Outside {
+    /// What was found outside of `what`; `None` if no cell is there.
+    pub fn sentence(self, what: &str) -> Option<String> {
+        let Self { cells, found } = self;
+        let plural = if cells == 1 { "" } else { "s" };
+        (cells > 0).then(|| {
+            format!("Outside {what} a bad minimum was found in {found} of {cells} cell{plural}.")
+        })
+    }
 }
 
 #[cfg(test)]
@@ -343,6 +380,22 @@ mod tests {
         assert!(text.contains("The theorem holds"), "{text}");
         assert!(text.contains("-4.6e-2"), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= 90), "{text}");
+    }
+
+    #[test]
+    fn what_was_found_outside_the_assumptions_is_said_in_the_end() {
+        let style = Style {
+            width: Some(80),
+            colours: false,
+        };
+        let mut summary = summary();
+        assert!(!render(&summary, style).contains("Outside"));
+        summary.cells[1].assumptions_broken = vec!["no_skip".to_owned()];
+        let end = |summary: &Summary| render(summary, style).lines().last().unwrap().to_owned();
+        let said = "Outside the theorem's assumptions a bad minimum was found in";
+        assert_eq!(end(&summary), format!("{said} 0 of 1 cell."));
+        summary.cells[1].verdict = CellVerdict::BadMinimumFound;
+        assert_eq!(end(&summary), format!("{said} 1 of 1 cell."));
     }
 
     #[test]

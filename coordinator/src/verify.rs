@@ -21,12 +21,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use common::ids::{BaselineId, TaskId, to_hex};
 use common::math::special::binomial_upper;
 use common::pb::decode_evidence;
+use common::protocol::FailureKind;
 use common::record::Evidence;
 use common::rng::{Philox, Purpose};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::at_rest::{self, Kept, Plan};
+use crate::at_rest::{self, Aside, Kept, Plan};
 use crate::audit::Outcome;
 use crate::core::{Opened, SweepState};
 use crate::run::{Failure, store_failure};
@@ -277,11 +278,15 @@ pub async fn completeness<S: Store>(
             }
         }
     }
+    let mut aside = Aside::default();
     for failure in store.failures(stored.number).await? {
-        if failure.set_aside
-            && let Some(position) = plan.runs.get(&failure.task)
-        {
-            workload.set_aside(*position, &failure.task, failure.kind);
+        if failure.set_aside && !baselines.contains_key(&BaselineId(failure.task.0)) {
+            aside.insert(failure.task);
+        }
+    }
+    for (position, task, baseline) in &plan.order {
+        if !records.runs.contains_key(task) && aside.has_failed(task, baseline) {
+            workload.set_aside(*position, task, FailureKind::Crash);
         }
     }
     if stored.state == SweepState::Cancelled {
@@ -544,7 +549,6 @@ fn sample(records: &Records, share: f64, seed: u64, before: u64) -> BTreeSet<&Ta
 mod tests {
     use super::*;
     use crate::audit::Computed;
-    use common::protocol::FailureKind;
 
     fn task(n: u8) -> TaskId {
         TaskId([n; 32])

@@ -10,11 +10,14 @@ use common::ids::{TaskId, WorkerId};
 use common::pb::encode_evidence;
 use common::protocol::{Attempt, FailureKind, Place, Profile};
 use common::record::{Attainment, BaselineEvidence, Evidence, Outcome, RunEvidence, Telemetry};
+use coordinator::at_rest::{self, Kept};
 use coordinator::core::{Opened, Record, SweepState, Ticket};
+use coordinator::explain::{self, What};
 use coordinator::export::runs::{self, Format};
 use coordinator::store::{Identity, SqliteStore, Store, StoredSweep};
 use coordinator::submission;
 use coordinator::sweep::{Contents, DataTable, GridSweep, KeepMinima};
+use coordinator::verify;
 use coordinator::workload::{PlannedWork, Workload};
 use parquet::basic::{LogicalType, Type};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -43,6 +46,23 @@ fn sweep() -> GridSweep {
 
 const WORKER: WorkerId = WorkerId([7; 16]);
 
+fn worker() -> Record {
+    let profile = Profile {
+        name: "w".to_owned(),
+        host: "elsewhere".to_owned(),
+        program_version: "0.1.0".to_owned(),
+        numerics_version: 1,
+        numeric_levels: Vec::new(),
+        slots: 1,
+        threads_per_slot: 1,
+        memory_per_slot: None,
+    };
+    Record::Worker {
+        id: WORKER,
+        profile: Arc::new(profile),
+    }
+}
+
 /// A store in which the runs before the 20th position are recorded, in an order of its own.
 struct Scene {
     store: SqliteStore,
@@ -59,20 +79,7 @@ async fn scene() -> Scene {
     let grid = Arc::clone(sweep.grid());
     let stored = submission::add(&store, &grid, sweep.contents(), 0).await;
     let stored = stored.unwrap();
-    let profile = Profile {
-        name: "w".to_owned(),
-        host: "elsewhere".to_owned(),
-        program_version: "0.1.0".to_owned(),
-        numerics_version: 1,
-        numeric_levels: Vec::new(),
-        slots: 1,
-        threads_per_slot: 1,
-        memory_per_slot: None,
-    };
-    let mut records = vec![Record::Worker {
-        id: WORKER,
-        profile: Arc::new(profile),
-    }];
+    let mut records = vec![worker()];
     let result = |task: TaskId, position: u64, evidence: &Evidence| Record::Result {
         task,
         place: Place {
@@ -226,6 +233,63 @@ async fn tasks_of_a_cancelled_sweep_that_never_ran_are_cancelled() {
     let rows = json_rows(&scene.export(Format::JsonLines).await);
     let of = |status: &str| rows.iter().filter(|r| r["status"] == status).count();
     assert_eq!((of("recorded"), of("failed"), of("cancelled")), (20, 1, 3));
+}
+
+#[tokio::test]
+async fn runs_have_failed_with_their_baseline_wherever_a_store_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path(), &Identity::default()).unwrap();
+    let mut sweep = sweep();
+    let grid = Arc::clone(sweep.grid());
+    let stored = submission::add(&store, &grid, sweep.contents(), 0).await;
+    let mut stored = stored.unwrap();
+    stored.state = SweepState::Finished;
+    let PlannedWork::Run { baseline, .. } = sweep.task(0).work else {
+        panic!("a grid plans runs");
+    };
+    // All cells have this one: nothing but it is marked.
+    let (task, place) = (
+        TaskId::from(baseline),
+        Place {
+            sweep: stored.number,
+            position: 0,
+            baseline: true,
+        },
+    );
+    let failure = Record::Failure {
+        task,
+        place,
+        worker: WORKER,
+        attempt: Attempt::new(1, 1),
+        kind: FailureKind::Crash,
+        message: "gone".to_owned(),
+    };
+    let records = vec![worker(), failure, Record::SetAside { task, place }];
+    store.persist(Ticket(1), records.into()).await.unwrap();
+
+    let written = runs::write(&store, &stored, &mut sweep, Format::JsonLines, Vec::new()).await;
+    let rows = json_rows(&written.unwrap().1);
+    assert_eq!(rows.len(), 24);
+    assert!(rows.iter().all(|row| row["status"] == "failed"), "{rows:?}");
+
+    let kept = || Kept {
+        stored: stored.clone(),
+        grid: Arc::clone(&grid),
+        data: DataTable::new(Contents::new()),
+    };
+    let summary = at_rest::summary(&store, kept()).await.unwrap();
+    let totals = &summary.totals;
+    assert_eq!((totals.failed, totals.missing), (24, 0));
+    assert!(!summary.sweep.partial);
+
+    let (complete, ..) = verify::of_kept(&store, kept(), false).await.unwrap();
+    assert_eq!((complete.failed, complete.missing), (24, 0));
+    assert!(complete.holds(), "{:?}", complete.faults);
+
+    let nowhere = async |_| std::collections::HashMap::new();
+    let told = explain::explain(&store, kept(), &What::Position(3), nowhere).await;
+    let state = told.unwrap()["state"].to_string();
+    assert!(state.contains("because its baseline failed"), "{state}");
 }
 
 #[tokio::test]

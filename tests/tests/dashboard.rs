@@ -330,6 +330,8 @@ fn what_a_page_shows_agrees_with_the_summary() {
     };
     let sweep = get("/api/sweeps/1");
     assert_eq!(sweep["totals"]["recorded"], 12);
+    assert_eq!(sweep["outside"]["cells"], 0);
+    assert_eq!(sweep["violations_inside"], 0);
     let heat = &sweep["heat"];
     assert_eq!(
         (&heat["x"]["name"], &heat["y"]["name"]),
@@ -589,6 +591,20 @@ fn a_live_sweep_is_watched_and_steered_in_a_browser() {
     browser.click("table.heat a");
     browser.wait_for(
         "location.pathname.includes('/cells/') && !!document.querySelector('svg .bars rect')",
+    );
+    // How far the median lies below the baseline is a share of the baseline.
+    browser.wait_for(
+        "(() => { \
+           const tile = (name) => [...document.querySelectorAll('.tiles dt')] \
+             .find((d) => d.textContent === name).nextElementSibling; \
+           const number = (e) => Number(e.textContent.replace('−', '-')); \
+           const [baseline, median] = [tile('Baseline'), tile('Median minimum')].map(number); \
+           const share = 100 * (baseline - median) / Math.abs(baseline); \
+           const note = tile('Median minimum').nextElementSibling.textContent; \
+           const told = note.match(/^([0-9.]+) % (above|below) the baseline$/); \
+           if (!told) return note.startsWith('on the baseline') && Math.abs(share) < 0.1; \
+           return Math.abs(Number(told[1]) * (told[2] === 'above' ? -1 : 1) - share) < 0.1; \
+         })()",
     );
     browser.wait_for("!!document.querySelector('main tbody a[href*=\"/runs/\"]')");
     browser.click(".tiles a[href*=\"/runs/\"]");

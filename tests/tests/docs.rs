@@ -3,7 +3,8 @@
 //!
 //! A block marked `sh` is run as it stands, in a scratch folder that all blocks of a page share,
 //! with both programs on PATH and `grids/` and `docs/` at hand. A block that cannot be run here says
-//! why in its first line: `sh no-run: REASON`. Blocks with `cargo` are those that CI runs itself.
+//! why in its first line: `sh no-run: REASON`. Blocks with `cargo` are those that CI runs itself; of
+//! those that build and then run the coordinator, that is run.
 //! Blocks with another mark, or none, are for reading.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
@@ -96,7 +97,19 @@ fn commands_of_the_documentation_run_as_they_stand() {
                 continue;
             }
             assert!(rest.is_empty(), "{at}: `{}` is no mark", block.mark);
-            if block.text.contains("cargo ") {
+            // What begins with a build is run without it, by the programs that are built.
+            let (text, built) = match block.text.split_once(" && target/release/coordinator ") {
+                Some((build, rest)) if build.starts_with("cargo build") => {
+                    (format!("coordinator {rest}"), true)
+                }
+                _ => (block.text.clone(), false),
+            };
+            if text.contains("cargo ") {
+                continue;
+            }
+            let block = Block { text, ..block };
+            if built {
+                run(&block, scratch.path(), &at);
                 continue;
             }
             run(&block, scratch.path(), &at);

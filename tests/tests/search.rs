@@ -88,5 +88,20 @@ fn a_killed_search_goes_on_to_the_same_bytes() {
         assert_eq!(cell["runs"], LISTED / 2, "shares are the grid's alone");
     }
     let found_by = |cell: &Value| cell["worst"]["found_by"].as_str() == Some("search");
-    assert!(cells.iter().any(found_by), "{cells:?}");
+    let worst = cells.iter().find(|cell| found_by(cell)).unwrap()["worst"].clone();
+
+    // What the search planned is explained like what the grid did, by identity and by place.
+    let explain = |what: &str| -> Value {
+        let mut command = coordinator();
+        command.args(["explain", what, "--json", "--store"]);
+        let run = output(command.arg(scene.path("killed")));
+        assert!(run.status.success(), "{what}: {run:?}");
+        serde_json::from_slice(&run.stdout).unwrap()
+    };
+    let told = explain(worst["task"].as_str().unwrap());
+    assert_eq!(told["found_by"], "search");
+    assert_eq!(told["seed"], worst["seed"]);
+    let place = told["position"].as_u64().unwrap();
+    assert!(place >= LISTED, "{place}");
+    assert_eq!(explain(&place.to_string())["task"], worst["task"]);
 }

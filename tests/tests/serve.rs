@@ -150,12 +150,33 @@ fn sweeps_survive_a_killed_coordinator_and_end_with_the_bytes_of_a_sweep_alone()
     scene.ask(&["watch", "--sweep", "second"], &url);
     assert_eq!(scene.status("second", &url)["state"], "finished");
     assert_eq!(scene.status("first", &url)["recorded"], 0);
+    let before = scene.status("second", &url);
+    assert_eq!(before["recorded"], 16);
+
+    // One of them can be asked for alone.
+    let named = |name: &str| scene.admin(&["status", "--json", "--sweep", name], &url);
+    let alone: Value = serde_json::from_slice(&named("second").stdout).unwrap();
+    assert_eq!(alone["sweeps"].as_array().unwrap().len(), 1);
+    assert_eq!(alone["sweeps"][0]["name"], "second");
+    assert_eq!(named("third").status.code(), Some(2));
 
     // The worker finds the coordinator again at the same address.
     let address = url.trim_start_matches("http://").to_owned();
     running.kill();
     let (_running, url) = scene.serve(&address);
     assert_eq!(scene.status("first", &url)["state"], "paused");
+    // What was over before is known as before.
+    let after = scene.status("second", &url);
+    for name in [
+        "planned",
+        "recorded",
+        "failed",
+        "certified",
+        "violations",
+        "verdicts",
+    ] {
+        assert_eq!(after[name], before[name], "{name}");
+    }
     scene.ask(&["resume", "--sweep", "first"], &url);
     scene.ask(&["watch", "--sweep", "first"], &url);
     for name in ["first", "second"] {
@@ -177,6 +198,11 @@ fn a_cancelled_sweep_keeps_what_it_has_and_says_so() {
     assert_eq!(scene.status("given-up", &url)["state"], "cancelled");
     let summary: Value = serde_json::from_str(&scene.ask(&["summary"], &url)).unwrap();
     assert_eq!(summary["totals"]["cancelled"], 12);
+    let told: Value = serde_json::from_str(&scene.ask(&["explain", "0", "--json"], &url)).unwrap();
+    assert!(
+        told["state"].as_str().unwrap().starts_with("cancelled"),
+        "{told}"
+    );
     let again = scene.admin(&["resume"], &url);
     assert_eq!(again.status.code(), Some(2), "{again:?}");
 }

@@ -198,6 +198,13 @@ impl Grid {
         })
     }
 
+    /// The factors of the product: the names of the axes that advance together, mostly one, and
+    /// how many values they have.
+    pub fn factors(&self) -> impl Iterator<Item = (Vec<&str>, u64)> {
+        let dimensions = self.parts[0].dimensions.iter();
+        dimensions.map(|d| (d.axes.iter().map(|a| a.name.as_str()).collect(), d.len))
+    }
+
     /// When a cell has been tried enough.
     pub fn rules(&self) -> Rules {
         self.rules

@@ -231,6 +231,11 @@ fn zipped_axes_advance_together_where_the_first_stands() {
     );
     let tasks = column(&grid, |t| (t.cell.model.depth, t.seed, t.cell.model.width));
     assert_eq!(tasks, [(1, 7, 3), (1, 8, 3), (2, 7, 4), (2, 8, 4)]);
+    let mut factors: Vec<_> = grid.factors().collect();
+    factors
+        .iter_mut()
+        .for_each(|(names, _)| names.sort_unstable());
+    assert_eq!(factors, [(vec!["depth", "width"], 2), (vec!["seed"], 2)]);
 }
 
 #[test]

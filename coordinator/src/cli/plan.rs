@@ -215,8 +215,12 @@ impl Census {
         };
         say("sweep", grid.name().to_owned());
         say("tasks", count(self.tasks));
-        let axes = grid.axes().map(|a| format!("{} {}", a.name, a.len));
-        say("axes", axes.collect::<Vec<_>>().join(" × "));
+        let factors = grid.factors().map(|(names, len)| match names.as_slice() {
+            [name] => format!("{name} {len}"),
+            // These advance together.
+            names => format!("({}) {len}", names.join(", ")),
+        });
+        say("axes", factors.collect::<Vec<_>>().join(" × "));
         if grid.excluded() > 0 {
             say(
                 "excluded",

@@ -148,6 +148,11 @@ impl Place {
         }
     }
 
+    /// The one that was named, if one was.
+    fn named(&self, all: &[(u32, String, String)]) -> Result<Option<u32>, Failure> {
+        self.sweep.as_ref().map(|_| self.choose(all)).transpose()
+    }
+
     pub(super) async fn remote_number(&self, client: &mut Client) -> Result<u32, Failure> {
         let reply = client.list(wire::ListRequest {}).await;
         let sweeps = reply.map_err(|s| failure(&s))?.into_inner().sweeps;
@@ -160,15 +165,18 @@ impl Place {
     pub(super) async fn kept(&self) -> Result<(AnyStore, StoredSweep), Failure> {
         let store = at_rest::open_store(&self.address()?).await?;
         let sweeps = store.sweeps().await.map_err(|e| store_failure(&e))?;
-        let all: Vec<_> = (sweeps.iter())
-            .map(|s| (s.number.0, s.text.name.clone(), s.text.id.clone()))
-            .collect();
-        let number = SweepNumber(self.choose(&all)?);
+        let number = SweepNumber(self.choose(&names(&sweeps))?);
         let stored = sweeps.into_iter().find(|s| s.number == number);
         stored
             .map(|stored| (store, stored))
             .ok_or_else(|| (code::INTERNAL, "the sweep is gone".to_owned()))
     }
+}
+
+/// Number, name and identity of each.
+fn names(sweeps: &[StoredSweep]) -> Vec<(u32, String, String)> {
+    let name = |s: &StoredSweep| (s.number.0, s.text.name.clone(), s.text.id.clone());
+    sweeps.iter().map(name).collect()
 }
 
 pub(super) async fn reopen(store: &AnyStore, stored: StoredSweep) -> Result<Kept, Failure> {
@@ -290,13 +298,20 @@ pub(super) struct StatusArgs {
     json: bool,
 }
 
-/// `status`: all sweeps and workers.
+/// `status`: all sweeps, or the one that is named, and the workers.
 pub(super) fn status(args: &StatusArgs) -> u8 {
     finish(block_on_result(async {
         match args.place.client().await {
             Some(client) => {
                 let reply = client?.list(wire::ListRequest {}).await;
-                let reply = reply.map_err(|s| failure(&s))?.into_inner();
+                let mut reply = reply.map_err(|s| failure(&s))?.into_inner();
+                let all = reply.sweeps.iter();
+                let all: Vec<_> = all
+                    .map(|s| (s.sweep, s.name.clone(), s.id.clone()))
+                    .collect();
+                if let Some(wanted) = args.place.named(&all)? {
+                    reply.sweeps.retain(|s| s.sweep == wanted);
+                }
                 if args.json {
                     print(&format!("{:#}\n", list_json(&reply)));
                 } else {
@@ -312,7 +327,10 @@ pub(super) fn status(args: &StatusArgs) -> u8 {
 async fn at_rest_status(args: &StatusArgs) -> Result<(), Failure> {
     let store = at_rest::open_store(&args.place.address()?).await?;
     let mut reply = wire::ListReply::default();
-    for stored in store.sweeps().await.map_err(|e| store_failure(&e))? {
+    let sweeps = store.sweeps().await.map_err(|e| store_failure(&e))?;
+    let wanted = args.place.named(&names(&sweeps))?;
+    let is_wanted = |s: &StoredSweep| wanted.is_none_or(|wanted| s.number.0 == wanted);
+    for stored in sweeps.into_iter().filter(is_wanted) {
         reply.sweeps.push(status_at_rest(&store, stored).await?);
     }
     store.close().await.map_err(|e| store_failure(&e))?;
@@ -387,8 +405,10 @@ async fn follow(client: &mut Client, number: u32, json: bool) -> Result<u8, Fail
                 status.sweep, status.name, status.state
             ));
         }
-        if !json {
+        if !json && told::is_known(&status) {
             progress.show(&told::moment(&status));
+        } else if !json {
+            // There is nothing to draw.
         } else if last.as_ref() != Some(&status) {
             show(&status, true);
         }

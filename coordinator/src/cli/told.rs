@@ -3,10 +3,11 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
 use common::pb::wire;
-use common::summary::VerdictCounts;
+use common::summary::{Verdict, VerdictCounts};
 use serde_json::{Value, json};
 
 use super::{print, table_style};
+use crate::core::SweepState;
 use crate::pace::Estimate;
 use crate::progress::{Moment, count, time_left};
 
@@ -31,6 +32,8 @@ pub(super) fn moment(s: &wire::SweepStatus) -> Moment {
         },
         certified: s.certified,
         violations: s.violations,
+        // One of before that does not tell them apart.
+        violations_inside: s.violations_inside.unwrap_or(s.violations),
         worst_excess: s.worst_excess,
         computed: s.computed,
         computed_seconds: s.computed_seconds,
@@ -48,7 +51,16 @@ fn estimate(left: wire::WorkLeft) -> Estimate {
     }
 }
 
+/// Whether it is known how far a sweep is: a grid has a task at least, so one that is over with
+/// none planned is one that the coordinator cannot read.
+pub(super) fn is_known(s: &wire::SweepStatus) -> bool {
+    let over = [SweepState::Finished, SweepState::Cancelled];
+    s.planned > 0 || !over.iter().any(|state| state.name() == s.state)
+}
+
 fn status_json(s: &wire::SweepStatus) -> Value {
+    let known = is_known(s);
+    let counted = |n: u64| known.then_some(n);
     let moment = moment(s);
     let interval = moment.work_left.and_then(|left| left.interval);
     let time = moment.left.and_then(|left| left.interval);
@@ -58,13 +70,14 @@ fn status_json(s: &wire::SweepStatus) -> Value {
         "name": s.name,
         "state": s.state,
         "priority": s.priority,
-        "planned": s.planned,
-        "recorded": s.recorded,
-        "failed": s.failed,
+        "planned": counted(s.planned),
+        "recorded": counted(s.recorded),
+        "failed": counted(s.failed),
         "leased": s.leased,
-        "certified": s.certified,
-        "violations": s.violations,
-        "verdicts": moment.verdicts,
+        "certified": counted(s.certified),
+        "violations": counted(s.violations),
+        "violations_inside": counted(moment.violations_inside),
+        "verdicts": known.then_some(moment.verdicts),
         "worst_excess": s.worst_excess,
         "workers": s.workers,
         "slots": s.slots,
@@ -141,8 +154,15 @@ pub(super) fn list_text(reply: &wire::ListReply) -> String {
             s.sweep.to_string(),
             s.name.clone(),
             s.state.clone(),
-            format!("{}/{}", count(s.recorded + s.failed), count(s.planned)),
-            count(s.certified),
+            match is_known(s) {
+                true => format!("{}/{}", count(s.recorded + s.failed), count(s.planned)),
+                false => dash(),
+            },
+            if is_known(s) {
+                count(s.certified)
+            } else {
+                dash()
+            },
             number(s.recorded.saturating_sub(s.certified)),
             number(s.failed),
             number(s.violations),
@@ -158,7 +178,7 @@ pub(super) fn list_text(reply: &wire::ListReply) -> String {
         "certified",
         "uncertified",
         "failed",
-        "violations",
+        "above baseline",
         "worst excess",
         "in work",
     ];
@@ -194,6 +214,9 @@ pub(super) fn list_text(reply: &wire::ListReply) -> String {
 
 /// One sweep on one line.
 fn line(s: &wire::SweepStatus) -> String {
+    if !is_known(s) {
+        return format!("{} {}: {}, results unreadable", s.sweep, s.name, s.state);
+    }
     let mut text = format!(
         "{} {}: {}, {} of {} recorded, {} certified",
         s.sweep, s.name, s.state, s.recorded, s.planned, s.certified
@@ -253,7 +276,7 @@ fn tasks_of_a_cell(tasks: &[Value], width: usize) -> String {
             task["seed"].to_string(),
             crate::table::shown(&task["start"]),
             words(&task["state"]),
-            words(&result["verdict"]),
+            verdict(task),
             number(&result["value"], |x| format!("{x:.6}")),
             number(&result["excess"], |x| format!("{x:+.1e}")),
             task["failures"].as_array().map_or(0, Vec::len).to_string(),
@@ -294,12 +317,22 @@ fn one_task(task: &Value, width: usize) -> String {
             "result",
             format!(
                 "{}: value {}, excess {}, gradient norm {}, smallest eigenvalue {}, {} evaluations",
-                words(&result["verdict"]),
+                verdict(task),
                 number(&result["value"], |x| format!("{x:.9}")),
                 number(&result["excess"], |x| format!("{x:+.1e}")),
                 small("gradient_norm"),
                 small("min_eigenvalue"),
                 result["evaluations"],
+            ),
+        );
+    }
+    if task["found_by"] == "search" && !result.is_null() {
+        say(
+            "again",
+            format!(
+                "worker run --minimum minima/{}.json; the grid has no such task, and `--minima all` \
+                 keeps such a file of every run",
+                words(&task["task"])
             ),
         );
     }
@@ -344,6 +377,16 @@ fn folded(head: &str, text: &str, width: usize) -> String {
     }
     out.push('\n');
     out
+}
+
+/// The verdict of a task's run; outside the assumptions nothing is violated.
+fn verdict(task: &Value) -> String {
+    let verdict = words(&task["result"]["verdict"]);
+    let broken = task["assumptions_broken"].as_array();
+    if verdict == Verdict::Violation.name() && broken.is_some_and(|broken| !broken.is_empty()) {
+        return "certified minimum above the baseline".to_owned();
+    }
+    verdict
 }
 
 fn words(value: &Value) -> String {
@@ -421,6 +464,63 @@ mod tests {
              state     set aside after its failures\n\
              failure   out_of_memory in attempt 1.2 on worker 0123456789ab (set aside): killed\n"
         );
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_sweep_is_no_zero() {
+        let lost = wire::SweepStatus {
+            sweep: 3,
+            name: "lost".to_owned(),
+            state: "finished".to_owned(),
+            ..wire::SweepStatus::default()
+        };
+        let json = status_json(&lost);
+        for name in ["planned", "recorded", "failed", "certified", "violations"] {
+            assert!(json[name].is_null(), "{name}: {json}");
+        }
+        assert_eq!(line(&lost), "3 lost: finished, results unreadable");
+        let reply = wire::ListReply {
+            sweeps: vec![lost.clone()],
+            ..wire::ListReply::default()
+        };
+        assert!(!list_text(&reply).contains("0/0"), "{}", list_text(&reply));
+        let begun = wire::SweepStatus {
+            state: "running".to_owned(),
+            ..lost
+        };
+        assert_eq!(status_json(&begun)["recorded"], 0);
+    }
+
+    #[test]
+    fn what_breaks_no_theorem_is_called_no_violation() {
+        let mut task = json!({
+            "task": "4f9a1c", "position": 1, "found_by": "grid", "cell": {"depth": 4},
+            "assumptions_broken": ["no_skip"], "seed": 3, "start": "standard",
+            "state": "recorded", "failures": [],
+            "baseline": {"baseline": "77", "value": 0.25, "lower_bound": 0.25, "failures": []},
+            "result": {"verdict": "violation", "value": 0.5, "excess": 0.25},
+        });
+        let outside = explained(&task, 1_000);
+        assert!(
+            outside.contains("certified minimum above the baseline: value"),
+            "{outside}"
+        );
+        task["assumptions_broken"] = json!([]);
+        assert!(explained(&task, 1_000).contains("violation: value"));
+    }
+
+    #[test]
+    fn a_run_of_the_search_is_computed_again_from_its_minimum() {
+        let mut task = json!({
+            "task": "4f9a1c", "position": 170, "found_by": "search", "cell": {"depth": 4},
+            "seed": 3, "start": "standard", "state": "recorded", "failures": [],
+            "baseline": {"baseline": "77", "value": 0.25, "lower_bound": 0.25, "failures": []},
+            "result": {"verdict": "certified_minimum", "value": 0.5, "excess": 0.25},
+        });
+        let again = "worker run --minimum minima/4f9a1c.json";
+        assert!(explained(&task, 1_000).contains(again));
+        task["found_by"] = json!("grid");
+        assert!(!explained(&task, 1_000).contains(again));
     }
 
     #[test]

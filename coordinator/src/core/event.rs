@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::ids::{TaskId, WorkerId};
 use common::protocol::{
     CoordinatorMessage, FailureKind, HandBack, Heartbeat, Hello, LeaseId, Outcome, PROTOCOL,
-    Report, SweepNumber,
+    Report, STOPPING, SweepNumber,
 };
 use common::record::Telemetry;
 
@@ -369,7 +369,7 @@ pub enum Refusal {
         limit: usize,
     },
     /// On the way out.
-    #[error("the coordinator is stopping")]
+    #[error("{}", STOPPING)]
     Stopping,
 }
 

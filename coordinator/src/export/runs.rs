@@ -19,6 +19,7 @@ use super::ExportError;
 use super::columns::{Columns, Failures, Fate, Row, Texts};
 use super::lines::{Csv, JsonLines};
 use super::parquet::Parquet;
+use crate::at_rest::Aside;
 use crate::core::{Lookup, SweepState};
 use crate::store::{Store, StoreError, StoredResult, StoredSweep};
 use crate::sweep::{GridSweep, Listed, SweepError};
@@ -42,7 +43,7 @@ pub enum Format {
 struct Page {
     tasks: Vec<Listed>,
     results: Vec<StoredResult>,
-    set_aside: IdSet<TaskId>,
+    aside: Aside,
 }
 
 /// Writes the rows of a sweep; returns how many and what was written to. The rounds of a search
@@ -100,15 +101,15 @@ async fn send_pages<S: Store>(
         let reading = store.results_of(tasks.iter().map(|task| task.id).collect());
         let next = plan.next(workload)?;
         let results = reading.await?;
-        let set_aside = if results.len() == tasks.len() {
-            IdSet::default()
+        let aside = if results.len() == tasks.len() {
+            Aside::default()
         } else {
             set_aside(store, stored, &tasks, &results).await?
         };
         let mut page = Page {
             tasks,
             results,
-            set_aside,
+            aside,
         };
         // The channel is short and its reader steady: waiting for a place is left to the runtime.
         let pages = pages.clone();
@@ -129,23 +130,24 @@ async fn send_pages<S: Store>(
     Ok(())
 }
 
-/// Those without a result that are set aside.
+/// Those without a result that are set aside, and such baselines of them.
 async fn set_aside<S: Store>(
     store: &S,
     stored: &StoredSweep,
     tasks: &[Listed],
     results: &[StoredResult],
-) -> Result<IdSet<TaskId>, StoreError> {
+) -> Result<Aside, StoreError> {
     let recorded: IdSet<TaskId> = results.iter().map(|result| result.task).collect();
+    let without = tasks.iter().filter(|task| !recorded.contains(&task.id));
+    let ids = without.flat_map(|task| [task.id, task.baseline.into()]);
+    let ids: IdSet<TaskId> = ids.collect();
     let lookup = Lookup {
         sweep: stored.number,
-        tasks: tasks
-            .iter()
-            .map(|task| task.id)
-            .filter(|id| !recorded.contains(id))
-            .collect(),
+        tasks: ids.into_iter().collect(),
     };
-    Ok(store.lookup(lookup).await?.set_aside.into_iter().collect())
+    let mut aside = Aside::default();
+    aside.note(&store.lookup(lookup).await?);
+    Ok(aside)
 }
 
 /// The tasks in the order of the grid, equal ones once.
@@ -281,7 +283,7 @@ impl Rows {
         for task in &page.tasks {
             let fate = match results.next_if(|result| result.task == task.id) {
                 Some(result) => Fate::Recorded(result),
-                None if page.set_aside.contains(&task.id) => Fate::Failed,
+                None if page.aside.has_failed(&task.id, &task.baseline) => Fate::Failed,
                 None if self.cancelled => Fate::Cancelled,
                 None => Fate::Missing,
             };

@@ -2,7 +2,7 @@
 //! them in full.
 
 use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use common::ids::{BaselineId, CellId, TaskId};
 use common::protocol::SweepNumber;
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::View;
 use super::plan::{Plan, PlannedTask};
 use super::reply::Refusal;
-use crate::core::Lookup;
+use crate::at_rest::Aside;
+use crate::core::{Known, Lookup};
 use crate::explain::{self, What};
 use crate::store::Store;
 
@@ -100,7 +101,8 @@ pub(super) async fn of_cell(
         .ok_or_else(|| Refusal::nothing("there is no such cell"))?;
     let positions = &planned.positions[..planned.positions.len().min(RUNS)];
     let left_out = planned.positions.len() - positions.len();
-    let baseline = baseline(view, sweep, planned.baseline).await?;
+    let id = planned.baseline;
+    let (baseline, mut set_aside) = baseline(view, sweep, id).await?;
     let mut rows = Vec::with_capacity(positions.len());
     for part in positions.chunks(PAGE) {
         let tasks = plan.tasks(part);
@@ -110,25 +112,42 @@ pub(super) async fn of_cell(
         };
         let known = view.sweeps.store().lookup(lookup).await;
         let known = known.map_err(Refusal::unavailable)?;
+        set_aside.note(&known);
         let mut results: HashMap<TaskId, Evidence> = (known.results.into_iter())
             .map(|(task, opened)| (task, opened.evidence))
             .collect();
-        let aside: HashSet<TaskId> = known.set_aside.into_iter().collect();
         for task in tasks {
             let evidence = results.remove(&task.id);
-            let aside = aside.contains(&task.id);
+            let aside = set_aside.has_failed(&task.id, &id);
             rows.push(row(task, evidence.as_ref(), aside, baseline));
         }
     }
     Ok(CellRuns { rows, left_out })
 }
 
-async fn baseline(view: &View, sweep: SweepNumber, id: BaselineId) -> Result<Option<f64>, Refusal> {
-    let evidence = evidence(view, sweep, id.into()).await?;
-    Ok(match evidence {
-        Some(Evidence::Baseline(baseline)) => Some(baseline.value),
-        _ => None,
-    })
+/// The value of a baseline, and whether it is set aside.
+async fn baseline(
+    view: &View,
+    sweep: SweepNumber,
+    id: BaselineId,
+) -> Result<(Option<f64>, Aside), Refusal> {
+    let known = lookup(view, sweep, id.into()).await?;
+    let mut aside = Aside::default();
+    aside.note(&known);
+    let value = match known.results.first() {
+        Some((_, opened)) => match &opened.evidence {
+            Evidence::Baseline(baseline) => Some(baseline.value),
+            _ => None,
+        },
+        None => None,
+    };
+    Ok((value, aside))
+}
+
+async fn lookup(view: &View, sweep: SweepNumber, task: TaskId) -> Result<Known, Refusal> {
+    let tasks = vec![task];
+    let known = view.sweeps.store().lookup(Lookup { sweep, tasks }).await;
+    known.map_err(Refusal::unavailable)
 }
 
 async fn evidence(
@@ -136,9 +155,7 @@ async fn evidence(
     sweep: SweepNumber,
     task: TaskId,
 ) -> Result<Option<Evidence>, Refusal> {
-    let tasks = vec![task];
-    let known = view.sweeps.store().lookup(Lookup { sweep, tasks }).await;
-    let known = known.map_err(Refusal::unavailable)?;
+    let known = lookup(view, sweep, task).await?;
     let mut results = known.results.into_iter();
     Ok(results.next().map(|(_, opened)| opened.evidence))
 }
@@ -193,15 +210,19 @@ pub(super) async fn one(
     let baseline = summary.baseline.map_or(f64::NAN, |b| b.value.0);
     let settled = run.map(|r| settle(r.outcome, r.value, baseline));
     let told = match &found {
-        Some(task) => explained(view, sweep, task.position).await?,
-        // A search has planned it, not the grid.
-        None => Value::Null,
+        Some(task) => explained(view, sweep, &What::Position(task.position)).await?,
+        // A search has planned it, not the grid; one that is stale plans it no more.
+        None => {
+            let told = explained(view, sweep, &What::Task(task.to_string())).await;
+            told.unwrap_or(Value::Null)
+        }
     };
+    let start = found.as_ref().map(|t| json!(t.start));
     Ok(json!({
         "task": task,
         "position": found.as_ref().map(|t| t.position),
         "seed": told["seed"],
-        "start": found.as_ref().map(|t| &t.start),
+        "start": start.as_ref().unwrap_or(&told["start"]),
         "state": told["state"],
         "failures": told["failures"],
         "verdict": settled.map(|s| s.verdict),
@@ -211,7 +232,7 @@ pub(super) async fn one(
     }))
 }
 
-async fn explained(view: &View, sweep: SweepNumber, position: u64) -> Result<Value, Refusal> {
+async fn explained(view: &View, sweep: SweepNumber, what: &What) -> Result<Value, Refusal> {
     let kept = view
         .sweeps
         .kept(sweep)
@@ -220,7 +241,7 @@ async fn explained(view: &View, sweep: SweepNumber, position: u64) -> Result<Val
     let kept = kept.ok_or_else(|| Refusal::nothing(format!("there is no sweep {sweep}")))?;
     let now = async |tasks| view.sweeps.whereabouts(tasks).await;
     let store = view.sweeps.store().as_ref();
-    let found = explain::explain(store, kept, &What::Position(position), now).await;
+    let found = explain::explain(store, kept, what, now).await;
     found.map_err(|(_, message)| Refusal::unavailable(message))
 }
 

@@ -17,8 +17,9 @@ use super::reply::{Refusal, json};
 use super::runs::{self, CellRuns};
 use super::snapshot::Snapshot;
 use super::{Shared, View};
+use crate::progress::violations_inside;
 use crate::store::Store;
-use crate::table::varying;
+use crate::table::{outside, varying};
 
 /// Cells of one answer.
 const CELLS: usize = 100;
@@ -51,11 +52,14 @@ pub(super) async fn sweep(
     let (view, snapshot) = snapshot(&shared, number).await?;
     let plan = plan(&shared, view, number).await;
     let summary = &snapshot.summary;
+    let outside = outside(summary);
     json(&json!({
         "sweep": summary.sweep,
         "totals": summary.totals,
         "overall": summary.overall,
         "cells": summary.cells.len(),
+        "violations_inside": violations_inside(summary),
+        "outside": {"cells": outside.cells, "found": outside.found},
         "verdicts": cell_verdicts(&summary.cells),
         "heat": heat::map(&snapshot, plan.as_deref(), &which.x, &which.y),
     }))
@@ -183,6 +187,7 @@ pub(super) async fn run(
         "sweep": snapshot.summary.sweep.name,
         "cell": id,
         "description": summary.cell,
+        "assumptions_broken": summary.assumptions_broken,
         "baseline": summary.baseline,
         "run": run,
     }))

@@ -1,6 +1,6 @@
 //! What was recorded of the runs that stand for the sweep.
 
-use common::summary::{CellSummary, RunSummary, Verdict};
+use common::summary::{CellSummary, FoundBy, RunSummary, Verdict};
 
 use super::html::{Html, escape, name, number, optional, signed};
 use super::{Provenance, View};
@@ -183,6 +183,12 @@ fn commands(page: &mut Html, runs: &[(String, Found<'_>)], provenance: &Provenan
             page.raw(&format!(
                 "<pre>worker run --minimum minima/{task}.json\n\
                  worker verify minima/{task}.npz</pre>"
+            ));
+        } else if run.found_by == FoundBy::Search {
+            page.raw(&format!(
+                "Task <code>{task}</code> of the search, which no grid has; its parameters are not in \
+                 <code>minima/</code>: with <code>--minima all</code> the sweep keeps every run's, \
+                 and what is needed to compute it again."
             ));
         } else {
             let id = task.to_string();

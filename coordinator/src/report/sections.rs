@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::html::{Html, count, escape, name, number, optional, signed};
 use super::{Provenance, View};
+use crate::table::outside;
 use crate::when::utc_for_people;
 
 /// What follows, in one sentence, and what such a sweep can show.
@@ -23,14 +24,7 @@ pub(super) fn verdict(page: &mut Html, view: &View<'_>) {
         escape(&capital(&name(&overall))),
         escape(&sentence(summary))
     ));
-    page.paragraph(
-        "lead",
-        "Each run trains a residual network f(x) = W(φ(x) + V z(x; u)) from a random start to a \
-         point that is certified as a local minimum, and sets its objective beside the baseline: \
-         the best classical linear model R·φ(x), solved to proved optimality. Kawaguchi and \
-         Bengio (2018) prove that no local minimum of such a network lies above that baseline, \
-         whatever the depth and the activation.",
-    );
+    page.paragraph("lead", &lead(summary));
     page.paragraph(
         "lead",
         "Inside its assumptions the theorem is proved: a violation there would mean a bug or a \
@@ -64,12 +58,52 @@ fn capital(text: &str) -> String {
     })
 }
 
+/// What a run does, by the networks and starts that are there.
+fn lead(summary: &Summary) -> String {
+    const THEOREMS: &str = "residual network f(x) = W(φ(x) + V z(x; u))";
+    let is = |cell: &CellSummary, skip: &str| {
+        let found = cell.cell.0.iter().find(|(name, _)| name == "skip");
+        found.map_or("outer", |(_, value)| value.as_str().unwrap_or("outer")) == skip
+    };
+    let all = |skip| summary.cells.iter().all(|cell| is(cell, skip));
+    let (network, such) = if all("outer") {
+        (format!("a {THEOREMS}"), "such a network".to_owned())
+    } else {
+        let network = if all("none") {
+            "a plain network f(x) = W z(x; u) + c without a skip".to_owned()
+        } else if all("chain") {
+            "a chain of blocks, each with a skip of its own and none from φ(x) to the output,"
+                .to_owned()
+        } else {
+            format!("a {THEOREMS}, or a control with other skips or none,")
+        };
+        (network, format!("the {THEOREMS}"))
+    };
+    let starts = || summary.cells.iter().flat_map(|cell| &cell.by_start);
+    let given = starts().filter(|by| by.start.starts_with("point(")).count();
+    let start = match given {
+        0 => "a random start",
+        n if n == starts().count() => "a given point",
+        _ => "a random start or a given point",
+    };
+    format!(
+        "Each run trains {network} from {start} to a point that is certified as a local minimum, \
+         and sets its objective beside the baseline: the best classical linear model R·φ(x), \
+         solved to proved optimality. Kawaguchi and Bengio (2018) prove that no local minimum of \
+         {such} lies above that baseline, whatever the depth and the activation."
+    )
+}
+
 fn sentence(summary: &Summary) -> String {
-    let (inside, outside): (Vec<&CellSummary>, Vec<_>) = summary
-        .cells
-        .iter()
-        .partition(|c| c.assumptions_broken.is_empty());
+    let cells = summary.cells.iter();
+    let inside: Vec<&CellSummary> = cells.filter(|c| c.assumptions_broken.is_empty()).collect();
     let certified: u64 = inside.iter().map(|c| c.verdicts.certified()).sum();
+    let searched = inside.iter().filter_map(|c| c.search);
+    let searched: u64 = searched.map(|search| search.verdicts.certified()).sum();
+    let and_searched = match searched {
+        0 => String::new(),
+        n => format!(" and {n} of the search"),
+    };
     let of = |verdict| inside.iter().filter(|c| c.verdict == verdict).count() as u64;
     let cells = count(inside.len() as u64, "cell");
     let worst = summary.overall.worst_excess.map_or(String::new(), |e| {
@@ -93,7 +127,8 @@ fn sentence(summary: &Summary) -> String {
             "No cell is inside the theorem's assumptions, so nothing here tests it.".to_owned()
         }
         CellVerdict::Holds => format!(
-            "None of {} in {cells} inside the theorem's assumptions lies above its baseline.{worst}",
+            "None of {}{and_searched} in {cells} inside the theorem's assumptions lies above its \
+             baseline.{worst}",
             count(certified, "certified minimum").replace("minimums", "minima")
         ),
         _ => format!(
@@ -105,22 +140,17 @@ fn sentence(summary: &Summary) -> String {
             } else {
                 "have"
             },
-            match certified {
-                0 => "no run there is certified".to_owned(),
-                1 => "the one certified minimum does not lie above its baseline".to_owned(),
-                n => format!("none of {n} certified minima lies above its baseline"),
+            match (certified, searched) {
+                (0, 0) => "no run there is certified".to_owned(),
+                (1, 0) => "the one certified minimum does not lie above its baseline".to_owned(),
+                (n, _) =>
+                    format!("none of {n} certified minima{and_searched} lies above its baseline"),
             }
         ),
     };
-    let bad = outside
-        .iter()
-        .filter(|c| c.verdict == CellVerdict::BadMinimumFound)
-        .count();
-    if !outside.is_empty() {
-        text.push_str(&format!(
-            " Outside them a bad minimum was found in {bad} of {}.",
-            count(outside.len() as u64, "cell")
-        ));
+    if let Some(found) = outside(summary).sentence("them") {
+        text.push(' ');
+        text.push_str(&found);
     }
     text
 }
@@ -393,13 +423,20 @@ pub(super) fn provenance(page: &mut Html, view: &View<'_>, provenance: &Provenan
     page.raw("</tbody></table></div>\n");
     computers(page, run);
     verification(page, &run["verification"]);
-    page.raw("<h3>To reproduce any run</h3>\n");
+    page.raw("<h3>To reproduce a run</h3>\n");
     page.paragraph(
         "note",
         "With the grid below as grid.yaml, and the files that it names beside it; TASK is the \
          identity of the run, as in runs.parquet, or its first digits. The numbers come out to the \
          last bit.",
     );
+    if view.summary.cells.iter().any(|cell| cell.search.is_some()) {
+        page.paragraph(
+            "note",
+            "Runs of the search are not in the grid. Where such a run is in minima/ (--minima all \
+             keeps them all), its file says it: worker run --minimum minima/TASK.json.",
+        );
+    }
     page.raw(
         "<pre>worker run --grid grid.yaml --task TASK</pre>\n\
          <details><summary>The grid</summary>\n<pre>",

@@ -2,7 +2,10 @@
 
 use common::ids::{BaselineId, TaskId};
 use common::record::{Attainment, BaselineEvidence, Outcome, RunEvidence};
-use common::summary::{CellInfo, CellKey, Fold, FoundBy, RecordedRun, Rules, Summary, SweepInfo};
+use common::summary::{
+    CellInfo, CellKey, Fold, FoundBy, RecordedRun, Rules, SearchSummary, Summary, SweepInfo,
+    VerdictCounts,
+};
 use serde_json::{Value, json};
 
 use super::{Provenance, html, render, scale};
@@ -239,6 +242,61 @@ fn what_is_not_certified_or_not_finite_is_text() {
     }
     assert!(
         page.contains("<strong>Inconclusive.</strong> 1 of 4 cells"),
+        "{page}"
+    );
+}
+
+#[test]
+fn what_a_run_does_is_told_by_the_networks_and_starts_that_are_there() {
+    let mut summary = summary("s", &crossed());
+    assert!(page(&summary).contains("residual network f(x) = W(φ(x) + V z(x; u)) from a random"));
+    for cell in &mut summary.cells {
+        for by in &mut cell.by_start {
+            by.start = "point(start.npz)".to_owned();
+        }
+    }
+    assert!(page(&summary).contains("from a given point to"));
+    let skip = |summary: &mut Summary, cell: usize, skip: &str| {
+        let fields = &mut summary.cells[cell].cell.0;
+        fields.push(("skip".to_owned(), json!(skip)));
+    };
+    skip(&mut summary, 0, "none");
+    assert!(page(&summary).contains("or a control with other skips or none, from a given point"));
+    for cell in 1..4 {
+        skip(&mut summary, cell, "none");
+    }
+    assert!(page(&summary).contains("a plain network f(x) = W z(x; u) + c without a skip from"));
+}
+
+#[test]
+fn runs_of_a_search_are_counted_apart_and_no_grid_is_said_to_have_them() {
+    let mut summary = summary("s", &crossed());
+    summary.cells[0].search = Some(SearchSummary {
+        runs: 9,
+        verdicts: VerdictCounts {
+            certified_minimum: 7,
+            saddle: 2,
+            ..VerdictCounts::default()
+        },
+    });
+    for cell in &mut summary.cells {
+        let named = [cell.worst.as_mut(), cell.worst_nontrivial.as_mut()];
+        for run in named.into_iter().flatten() {
+            run.found_by = FoundBy::Search;
+        }
+    }
+    let page = page(&summary);
+    for text in [
+        "None of 20 certified minima and 7 of the search in 4 cells",
+        "of the search, which no grid has",
+        "Runs of the search are not in the grid.",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    let by_grid = "worker run --grid grid.yaml --task ";
+    let named = page.split(by_grid).skip(1);
+    assert!(
+        named.into_iter().all(|rest| rest.starts_with("TASK")),
         "{page}"
     );
 }

@@ -67,6 +67,13 @@ impl GridSweep {
         })
     }
 
+    /// The assumptions of the theorem that the cell of a task breaks.
+    pub fn assumptions_broken(&mut self, position: u64) -> Vec<String> {
+        let cell = self.listed(position).map(|task| task.cell).ok();
+        let known = cell.and_then(|cell| self.fold.described(cell));
+        known.map_or_else(Vec::new, |(info, _)| info.assumptions_broken.clone())
+    }
+
     /// Meets every cell of the sweep; returns the baselines that its tasks stand beside.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::ids::WorkerId;
-use common::protocol::{HeldState, ReceiptStatus};
+use common::protocol::{HeldState, ReceiptStatus, STOPPING};
 use coordinator::core::{CloseReason, Config, Control, Event, Refusal, SweepState};
 use coordinator::testing::FakeWorkload;
 
@@ -386,6 +386,8 @@ fn a_stopping_coordinator_sends_workers_away_but_takes_what_they_bring() {
     assert_eq!(s.leases(a), []);
     s.join(2, 1, 1);
     assert_eq!(s.refused, [Refusal::Stopping]);
+    // By these words workers know that nothing is wrong.
+    assert_eq!(Refusal::Stopping.to_string(), STOPPING);
 }
 
 fn stop() -> Control {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::decode::decode_cell;
-use common::protocol::{CellText, FailureKind, Outcome, Report, TaskFailure};
+use common::protocol::{CellText, FailureKind, Outcome, Report, STOPPING, TaskFailure};
 use common::record::Telemetry;
 use common::traces::{Part, Span, Traces};
 use tokio::sync::{mpsc, oneshot};
@@ -321,7 +321,12 @@ impl Agent {
 
     fn complain(&mut self, why: &str) {
         if *why != *self.complaint {
-            tracing::warn!(%why, "no connection to the coordinator, trying again");
+            // A coordinator that stops is nothing to warn of.
+            if why == STOPPING {
+                tracing::debug!(%why, "no connection to the coordinator, trying again");
+            } else {
+                tracing::warn!(%why, "no connection to the coordinator, trying again");
+            }
             why.clone_into(&mut self.complaint);
         }
     }

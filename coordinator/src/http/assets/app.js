@@ -3,7 +3,7 @@
 // Whoever opens it shows a token once and gets a session, which lives in this origin's storage: a
 // cookie would be sent to every port of the host, and other ports may be other people's.
 
-import { bar, bytes, clip, count, curves, h, histogram, percent, rate, real, replace, seconds, signed, table, words } from "/draw.js";
+import { bar, below, bytes, clip, count, curves, h, histogram, percent, rate, real, replace, seconds, signed, table, words } from "/draw.js";
 
 const main = document.getElementById("main");
 const $ = (id) => document.getElementById(id);
@@ -251,7 +251,7 @@ async function home() {
       return [a(`/sweeps/${s.number}`, s.name || `sweep ${s.number}`), badge(s.state),
         m ? bar([["done", m.recorded], ["failed", m.failed]], Math.max(m.planned, 1)) : "–",
         m ? `${count(done(m))} / ${count(m.planned)}` : "–", s.active ? rate(s.rate) : "–", s.active ? h("span", { title: s.left?.range ? `${s.left.range} (95 %)` : null }, left(s.left)) : "–",
-        m ? count(m.certified) : "–", m ? h("span", { class: m.violations ? "bad" : null }, count(m.violations)) : "–",
+        m ? count(m.certified) : "–", m ? h("span", { class: m.violations_inside ? "bad" : null }, count(m.violations)) : "–",
         m ? signed(m.worst_excess) : "–", m ? h("span", { class: m.failed ? "bad" : null }, count(m.failed)) : "–"];
     });
     replace(box, rows.length ? table(columns, rows, { label: "Sweeps" }) : h("p", { class: "empty" }, "No sweep yet: coordinator submit --grid FILE sends one."),
@@ -274,8 +274,18 @@ const VERDICTS = ["certified_minimum", "violation", "saddle", "kink", "diverging
 const MEANING = {
   holds: "Every minimum that was certified lies at or below its baseline.",
   violated: "A certified minimum lies above its baseline, inside the assumptions: look at it first.",
-  inconclusive: "Too little is certified so far to say that the theorem holds.",
+  inconclusive: "Too little is certified to say that the theorem holds.",
 };
+const TOO_EARLY = "Too little is certified so far to say that the theorem holds.";
+const NOTHING_INSIDE = "No cell is inside the theorem's assumptions.";
+
+/** What a sweep says of the theorem, in a sentence or two. */
+function meaning(verdict, over, cells, outside) {
+  const said = verdict !== "inconclusive" ? MEANING[verdict] ?? ""
+    : cells > 0 && outside.cells === cells ? NOTHING_INSIDE : over ? MEANING.inconclusive : TOO_EARLY;
+  const found = outside.cells ? `Outside the assumptions a bad minimum was found in ${count(outside.found)} of ${many(outside.cells, "cell")}.` : "";
+  return [said, found].filter(Boolean).join(" ");
+}
 
 function shareStep(part, whole) {
   if (!part) return "s0";
@@ -433,7 +443,7 @@ async function sweep(number) {
     const own = now.sweeps.find((s) => s.number === Number(number));
     const totals = data.totals;
     const m = own?.active ? own.moment : { planned: totals.planned, recorded: totals.recorded, failed: totals.failed, leased: 0,
-      certified: totals.verdicts.certified_minimum + totals.verdicts.violation, violations: totals.verdicts.violation, worst_excess: data.overall.worst_excess };
+      certified: totals.verdicts.certified_minimum + totals.verdicts.violation, violations: totals.verdicts.violation, violations_inside: data.violations_inside, worst_excess: data.overall.worst_excess };
     const verdicts = own?.verdicts ?? totals.verdicts;
     const status = own?.state ?? "";
     const changeable = session?.may_change && (now.only === null || now.only === Number(number));
@@ -442,9 +452,10 @@ async function sweep(number) {
       m.failed > 0 && status !== "cancelled" && button("retry", "Retry failed tasks"),
       (status === "running" || status === "paused") && button("cancel", "Cancel …", "quiet danger")));
     const verdict = data.overall.verdict;
+    const over = !own?.active && !data.sweep.partial;
     const recorded = VERDICTS.reduce((n, v) => n + (verdicts[v] ?? 0), 0);
     replace(facts,
-      h("p", { id: "verdict" }, h("strong", { class: verdict === "violated" ? "bad" : verdict === "holds" ? "good" : null }, own?.active || data.sweep.partial ? `So far: ${words(verdict)}. ` : `${words(verdict)}. `), MEANING[verdict] ?? ""),
+      h("p", { id: "verdict" }, h("strong", { class: verdict === "violated" ? "bad" : verdict === "holds" ? "good" : null }, over ? `${words(verdict)}. ` : `So far: ${words(verdict)}. `), meaning(verdict, over, data.cells, data.outside)),
       bar([["done", m.recorded], ["failed", m.failed]], Math.max(m.planned, 1), true),
       tiles([
         ["Done", percent(done(m), m.planned), `${count(done(m))} of ${count(m.planned)} tasks`],
@@ -452,13 +463,13 @@ async function sweep(number) {
         own?.active && ["Time left", left(own.left), status === "paused" ? "paused" : own.left?.range ? `${own.left.range} (95 %)` : "", "small"],
         own?.active && ["In workers' hands", count(m.leased), many(now.workers.attached, "worker")],
         ["Certified", count(m.certified), `${percent(m.certified, m.recorded)} of recorded`],
-        ["Above the baseline", h("span", { class: m.violations ? "bad" : null }, count(m.violations)), "certified, all cells"],
+        ["Above the baseline", h("span", { class: m.violations_inside ? "bad" : null }, count(m.violations)), "certified, all cells"],
         ["Worst excess", signed(m.worst_excess), "inside the assumptions"],
         ["Failed", m.failed ? a(`/sweeps/${number}/failures`, h("span", { class: "bad" }, count(m.failed))) : "0", m.failed ? "" : h("a", { href: `/sweeps/${number}/failures`, "data-link": true }, "attempts")],
       ]),
       h("h2", {}, "How runs ended"),
       recorded ? bar(VERDICTS.map((v) => [v, verdicts[v] ?? 0]), recorded) : h("p", { class: "empty" }, "No run is recorded yet."),
-      recorded > 0 && h("ul", { class: "legend" }, VERDICTS.filter((v) => verdicts[v]).map((v) => h("li", {}, h("span", { class: `swatch f-${v}` }), `${words(v)} `, h("b", {}, count(verdicts[v]))))));
+      recorded > 0 && h("ul", { class: "legend" }, VERDICTS.filter((v) => verdicts[v]).map((v) => h("li", {}, h("span", { class: `swatch f-${v}` }), `${runWords(v, !m.violations_inside)} `, h("b", {}, count(verdicts[v]))))));
     if (own?.active) speak(`${percent(done(m), m.planned)} done, ${count(m.certified)} certified, ${count(m.failed)} failed`);
   };
 
@@ -480,6 +491,9 @@ async function sweep(number) {
     },
   };
 }
+
+/** The verdict of a run; outside the assumptions nothing is violated. */
+const runWords = (verdict, outside) => (verdict === "violation" && outside ? "above the baseline" : words(verdict));
 
 function verdictText(verdict) {
   const kind = verdict === "violated" || verdict === "bad_minimum_found" ? "bad" : verdict === "holds" ? "good" : null;
@@ -519,7 +533,7 @@ async function cell(number, id) {
         ["Certified", count(certified), `${percent(certified, s.runs)} of recorded`],
         ["Baseline", real(s.baseline?.value), s.baseline ? words(s.baseline.status) : "not solved yet"],
         ["Worst minimum", s.worst ? a(`/sweeps/${number}/cells/${id}/runs/${s.worst.task}`, real(s.worst.value)) : "–", s.worst ? `excess ${signed(s.worst.excess)}` : ""],
-        ["Median minimum", real(s.values?.median), s.median_improvement === null ? "" : `${(100 * s.median_improvement).toFixed(1)} % below the baseline`],
+        ["Median minimum", real(s.values?.median), s.median_improvement === null ? "" : below(s.median_improvement, s.baseline?.value)],
         ["On the baseline", count(s.at_baseline), s.trivial ? `${count(s.trivial)} with W V = 0` : ""],
         ["Failed", h("span", { class: s.failed ? "bad" : null }, count(s.failed)), ""],
       ]),
@@ -534,13 +548,14 @@ async function cell(number, id) {
       h("details", {}, h("summary", {}, "The cell in the words of the grid"),
         table([{ name: "field" }, { name: "value" }], Object.entries(s.cell).map(([k, v]) => [k, shown(v)]), { label: "Fields" })));
   };
+  const outside = data.summary.assumptions_broken.length > 0;
   const drawRuns = () => replace(runs,
     h("div", { class: "row" }, h("label", { class: "pick" }, "sorted by",
       h("select", { "data-key": "sort", id: "sort", onchange: (e) => { sort = e.target.value; page = 0; read(); } },
         Object.entries({ position: "place in the grid", value: "largest value", evaluations: "most work", verdict: "verdict" }).map(([v, text]) => h("option", { value: v, selected: v === sort }, text))))),
     table([{ name: "run" }, { name: "seed", num: true }, { name: "start" }, { name: "verdict" }, { name: "value", num: true }, { name: "excess", num: true }, { name: "‖∇‖", num: true, narrow: true }, { name: "evaluations", num: true, narrow: true }],
       data.runs.rows.map((r) => [a(`/sweeps/${number}/cells/${id}/runs/${r.task}`, h("span", { class: "mono" }, r.task.slice(0, 10))), String(r.seed), r.start,
-        r.verdict ? h("span", { class: r.verdict === "violation" ? "bad" : null }, words(r.verdict)) : r.set_aside ? h("span", { class: "bad" }, "failed") : "planned",
+        r.verdict ? h("span", { class: r.verdict === "violation" && !outside ? "bad" : null }, runWords(r.verdict, outside)) : r.set_aside ? h("span", { class: "bad" }, "failed") : "planned",
         real(r.value), signed(r.excess), real(r.gradient_norm, 2), count(r.evaluations)]), { label: "Runs" }),
     data.runs.left_out > 0 && h("p", { class: "note" }, `${count(data.runs.left_out)} more are not listed here.`),
     pager(page, data.runs.page_size, data.runs.count, (p) => { page = p; read(); }));
@@ -616,16 +631,18 @@ async function run(number, id, task) {
   const rows = c ? CERTIFICATE.filter(([key]) => c[key] !== null && c[key] !== undefined).map(([key, name, text]) =>
     [name, typeof c[key] === "string" && !/nan|inf/i.test(c[key]) ? c[key] : COUNTS.has(key) ? count(c[key]) : real(c[key], 9), h("span", { class: "note" }, text)]) : [];
   const failed = r.failures ?? [];
-  const heading = c ? words(r.verdict) : r.state ?? "not recorded";
+  const outside = data.assumptions_broken.length > 0;
+  const violates = r.verdict === "violation" && !outside;
+  const heading = c ? runWords(r.verdict, outside) : r.state ?? "not recorded";
   return {
     title: `run ${task.slice(0, 10)}`,
     nodes: [
       crumbs(a("/", "Sweeps"), a(`/sweeps/${number}`, data.sweep || `sweep ${number}`), a(`/sweeps/${number}/cells/${id}`, describe(data.description))),
-      h("div", { class: "head" }, title(`Run ${task.slice(0, 10)}`), h("span", { class: `badge ${r.verdict === "violation" ? "paused" : ""}` }, heading)),
+      h("div", { class: "head" }, title(`Run ${task.slice(0, 10)}`), h("span", { class: `badge ${violates ? "paused" : ""}` }, heading)),
       tiles([
         ["Value", real(c?.value), "of the end point"], ["Baseline", real(data.baseline?.value), data.baseline ? "the best classical model" : "not solved yet"],
-        ["Excess", h("span", { class: r.verdict === "violation" ? "bad" : null }, signed(r.excess)), "value − baseline"],
-        ["Seed", r.seed === null || r.seed === undefined ? "–" : String(r.seed), ""], ["Start", r.start ?? "–", r.position === null ? "planned by the search" : "", "small"],
+        ["Excess", h("span", { class: violates ? "bad" : null }, signed(r.excess)), "value − baseline"],
+        ["Seed", r.seed === null || r.seed === undefined ? "–" : String(r.seed), ""], ["Start", r.start ? shown(r.start) : "–", r.position === null ? "planned by the search" : "", "small"],
         ["Work", count(c?.evaluations), "evaluations"],
       ]),
       r.curve?.length > 1 && h("h2", {}, "Loss and gradient over the run"),
@@ -641,7 +658,7 @@ async function run(number, id, task) {
       h("h2", {}, "Attempts that failed"),
       failed.length ? failureTable(failed) : h("p", { class: "empty" }, "None."),
       h("h2", {}, "Compute it again"),
-      r.position !== null ? h("pre", {}, `worker run --grid GRID.yaml --task ${r.position}`) : h("p", {}, "It was planned by the search; coordinator summary names it."),
+      r.position !== null ? h("pre", {}, `worker run --grid GRID.yaml --task ${r.position}`) : h("p", {}, "It was planned by the search, and the grid does not have it. If it is among the minima that are kept (with --minima all each is), in the folder of the results: ", h("code", {}, `worker run --minimum minima/${task}.json`), "."),
       h("details", {}, h("summary", {}, "Identity and specification"),
         table([{ name: "field" }, { name: "value" }], [["task", h("span", { class: "mono long" }, task)], ...Object.entries(data.description).map(([k, v]) => [k, shown(v)])], { label: "Specification" })),
     ],

@@ -56,6 +56,16 @@ export function signed(x) {
   return (x < 0 ? "−" : "+") + minus(Math.abs(x).toExponential(1)).replace("e+", "e");
 }
 
+/** How far below a baseline: as a share of it, or as a difference where it is too near 0 for one. */
+export function below(difference, baseline) {
+  [difference, baseline] = [number(difference), number(baseline)];
+  if (!Number.isFinite(difference) || !Number.isFinite(baseline)) return "";
+  const [size, scale] = [Math.abs(difference), Math.abs(baseline)];
+  if (scale > 1e-9 && size < 5e-4 * scale) return "on the baseline, to 0.05 %";
+  const text = scale > 1e-9 ? `${((100 * size) / scale).toFixed(1)} %` : real(size, 2);
+  return `${text} ${difference < 0 ? "above" : "below"} the baseline`;
+}
+
 export function percent(part, whole) {
   if (!whole) return "–";
   const share = (100 * part) / whole;
