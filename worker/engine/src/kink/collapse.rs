@@ -32,15 +32,29 @@ pub(super) enum Collapse {
 }
 
 /// What the largest ratio found must lie below, since it is a lower bound of the largest.
-const CLEAR: f64 = 0.8;
+const CLEAR: f64 = 0.97;
 /// |w(u)|/|u| that is rounding.
 const NOTHING: f64 = 1e-13;
 
-/// Starts of the ascent; the power method needs few steps from each.
-const STARTS: u32 = 24;
+/// Starts of the ascent; all of them where the first few come near 1. On random data (60 to 442 rows,
+/// 5 to 41 inputs) 24 starts found at least 93 % of the largest ratio that 4,000 find, 100 at least 97 %.
+const STARTS: u32 = 100;
+const FIRST_STARTS: u32 = 24;
+const NEAR: f64 = 0.9;
+/// Trials of an ascent, and the smallest step that is worth one, relative to |u|.
 const STEPS: u32 = 25;
+const SMALLEST: f64 = 1e-3;
 /// Length of u in the test: kinks at other positions stay out of reach.
 const LENGTH: f64 = 1e-3;
+
+/// What is known at one u.
+struct At {
+    ratio: f64,
+    /// The way down is −v.
+    v: Vec<f64>,
+    /// ∂/∂u of ½ wᵀR⁻¹w.
+    ascent: Vec<f64>,
+}
 
 struct Test<'t, 'a, 'p> {
     k: &'t mut Kinked<'a, 'p>,
@@ -85,12 +99,15 @@ impl Test<'_, '_, '_> {
         }
     }
 
-    /// Ratio at u, the v of the way down, and the direction of ascent.
-    fn ratio(&mut self, u: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
+    fn ratio(&mut self, u: &[f64]) -> At {
         let w = self.reply(u);
         let length = norm(u);
         if norm(&w) <= NOTHING * length {
-            return (0.0, vec![0.0; w.len()], vec![0.0; u.len()]);
+            return At {
+                ratio: 0.0,
+                v: vec![0.0; w.len()],
+                ascent: vec![0.0; u.len()],
+            };
         }
         let (ratio, v) = match self.answer(&w) {
             Ok(v) => {
@@ -111,8 +128,8 @@ impl Test<'_, '_, '_> {
         }
         let mut product = vec![0.0; self.x.len()];
         self.k.objective.products(&direction, &mut product);
-        let next = self.inputs.iter().map(|&i| product[i]).collect();
-        (ratio, v, next)
+        let ascent = self.inputs.iter().map(|&i| product[i]).collect();
+        At { ratio, v, ascent }
     }
 
     /// Whether the unit has one activation, whose inputs are the same on all rows.
@@ -195,28 +212,38 @@ pub(super) fn test(
     let rng = Philox::new(0);
     let mut largest = 0.0f64;
     for start in 0..STARTS {
-        let mut u: Vec<f64> = (0..t.inputs.len())
+        if start >= FIRST_STARTS && largest < NEAR {
+            break;
+        }
+        let u: Vec<f64> = (0..t.inputs.len())
             .map(|j| rng.normal(Purpose::Estimate, unit as u32, start, j as u32))
             .collect();
-        let mut last = 0.0;
+        let mut u = of_length(&u, LENGTH);
+        let mut at = t.ratio(&u);
+        let mut step = 4.0;
         for _ in 0..STEPS {
-            let length = norm(&u);
-            if !(length > 0.0) {
-                break;
-            }
-            u.iter_mut().for_each(|v| *v *= LENGTH / length);
-            let (ratio, v, next) = t.ratio(&u);
-            largest = largest.max(ratio);
-            if ratio > 1.0 + 1e-9
-                && let Some(x) = t.descend(&u, &v, value)
+            largest = largest.max(at.ratio);
+            if at.ratio > 1.0 + 1e-9
+                && let Some(x) = t.descend(&u, &at.v, value)
             {
                 return Collapse::Revives(x);
             }
-            if !ratio.is_finite() || (ratio - last).abs() <= 1e-4 * ratio {
+            // The part of the ascent across u, which alone changes the ratio.
+            let mut across = at.ascent.clone();
+            axpy(-dot(&across, &u) / dot(&u, &u), &u, &mut across);
+            if step < SMALLEST || !at.ratio.is_finite() || !(norm(&across) > 0.0) {
                 break;
             }
-            last = ratio;
-            u = next;
+            let mut trial = u.clone();
+            axpy(step * LENGTH / norm(&across), &across, &mut trial);
+            let trial = of_length(&trial, LENGTH);
+            let there = t.ratio(&trial);
+            if there.ratio > at.ratio * (1.0 + 1e-9) {
+                (u, at) = (trial, there);
+                step *= 2.0;
+            } else {
+                step *= 0.35;
+            }
         }
     }
     if largest < CLEAR || (largest < 1.0 && t.inputs_are_constant(&entries)) {
@@ -224,4 +251,9 @@ pub(super) fn test(
     } else {
         Collapse::Undecided
     }
+}
+
+fn of_length(v: &[f64], length: f64) -> Vec<f64> {
+    let size = norm(v).max(f64::MIN_POSITIVE);
+    v.iter().map(|v| v * length / size).collect()
 }
