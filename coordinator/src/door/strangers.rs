@@ -2,6 +2,8 @@
 //! together and from one address, and how often one address may send new ones.
 //!
 //! Who is turned away is hung up on and may try again; workers do.
+//!
+//! `http` keeps its places by the same rules; there a connection has one to its end.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
