@@ -152,6 +152,7 @@ pub async fn open_store(address: &Address) -> Result<AnyStore, Failure> {
     let identity = Identity {
         host: host_name(),
         listen: None,
+        at_rest: true,
         program_version: env!("SWEEP_VERSION").to_owned(),
     };
     AnyStore::open(address, &identity)

@@ -106,6 +106,7 @@ impl Ground {
         let identity = Identity {
             host: host_name(),
             listen,
+            at_rest: false,
             program_version: env!("SWEEP_VERSION").to_owned(),
         };
         let say = |text: &str| Progress::new(settings.progress).say(text);

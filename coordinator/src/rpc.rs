@@ -1,14 +1,16 @@
 //! gRPC sessions to events and back; no decisions.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::ids::BlobId;
 use common::pb::{FieldError, LeaseEncoder, MESSAGE_LIMIT, hello_of, wire};
 use common::protocol::WorkerMessage;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::service::interceptor::InterceptedService;
@@ -24,6 +26,8 @@ use crate::store::Store;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a file in one message.
 const CHUNK: usize = 1 << 20;
+/// Different files that are on their way at a time; who wants another one waits.
+const FILES: usize = 16;
 /// Messages that a session may be ahead of the driver. Whoever sends faster is
 /// not read, and in the end cannot write.
 const AHEAD: u32 = 64;
@@ -122,6 +126,53 @@ impl<S> Stage<S> {
 pub struct Service<S> {
     stage: Arc<Stage<S>>,
     last_session: AtomicU64,
+    contents: Contents,
+}
+
+/// Files on their way to workers: each is in memory once, however many fetch it.
+#[derive(Debug)]
+struct Contents {
+    sent: Mutex<HashMap<BlobId, Weak<Content>>>,
+    places: Arc<Semaphore>,
+}
+
+/// A file, once it is read, and its place.
+type Content = OnceCell<(Bytes, OwnedSemaphorePermit)>;
+
+impl Contents {
+    fn new(files: usize) -> Self {
+        Self {
+            sent: Mutex::default(),
+            places: Arc::new(Semaphore::new(files)),
+        }
+    }
+
+    /// A file that is being sent already, or else is read now; and what keeps it known to others
+    /// for as long as the caller has it.
+    async fn get<F>(
+        &self,
+        id: BlobId,
+        read: impl FnOnce() -> F,
+    ) -> Result<(Bytes, Arc<Content>), Status>
+    where
+        F: Future<Output = Result<Bytes, Status>>,
+    {
+        let content = {
+            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.retain(|_, content| content.strong_count() > 0);
+            let known = sent.get(&id).and_then(Weak::upgrade);
+            let content = known.unwrap_or_default();
+            sent.insert(id, Arc::downgrade(&content));
+            content
+        };
+        let fetch = async || {
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            let place = place.map_err(|_| Status::unavailable("no files are sent any more"))?;
+            Ok::<_, Status>((read().await?, place))
+        };
+        let (bytes, _) = content.get_or_try_init(fetch).await?;
+        Ok((bytes.clone(), content))
+    }
 }
 
 /// The service for a server; the guard sees a call before its message is read.
@@ -132,6 +183,7 @@ pub fn service<S: Store>(
     let service = ClusterServer::new(Service {
         stage,
         last_session: AtomicU64::new(0),
+        contents: Contents::new(FILES),
     });
     let limited = service
         .max_decoding_message_size(MESSAGE_LIMIT)
@@ -174,22 +226,23 @@ impl<S: Store> Cluster for Service<S> {
         let sha256 = request.into_inner().sha256;
         let id = BlobId::try_from(sha256.as_ref())
             .map_err(|e| Status::invalid_argument(format!("sha256: {e}")))?;
-        let content = self.stage.active()?.store.blob(id).await.map_err(|error| {
-            tracing::error!(%error, "a content cannot be read");
-            Status::unavailable("the store cannot be read at the moment")
-        })?;
-        let Some(content) = content else {
-            return Err(Status::not_found(format!("no content has the hash {id}")));
+        let store = &self.stage.active()?.store;
+        let read = async || {
+            let content = store.blob(id).await.map_err(|error| {
+                tracing::error!(%error, "a content cannot be read");
+                Status::unavailable("the store cannot be read at the moment")
+            })?;
+            content.ok_or_else(|| Status::not_found(format!("no content has the hash {id}")))
         };
-        let starts = (0..content.len().max(1)).step_by(CHUNK);
-        let chunks: Vec<_> = starts
-            .map(|start| {
-                let end = content.len().min(start + CHUNK);
-                Ok(wire::BlobChunk {
-                    content: content.slice(start..end),
-                })
+        let (bytes, content) = self.contents.get(id, read).await?;
+        let chunks = (0..bytes.len().max(1)).step_by(CHUNK).map(move |start| {
+            // Known to others until the last chunk is on its way.
+            let _ = &content;
+            let end = bytes.len().min(start + CHUNK);
+            Ok(wire::BlobChunk {
+                content: bytes.slice(start..end),
             })
-            .collect();
+        });
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
 }
@@ -279,5 +332,47 @@ fn event_of(session: SessionId, message: WorkerMessage) -> Event {
             reports: reports.into_iter().map(Into::into).collect(),
         },
         WorkerMessage::Draining => Event::Draining { session },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_fetches_a_file_that_is_being_sent_shares_it_and_another_one_waits_for_its_place() {
+        let contents = Contents::new(1);
+        let reads = AtomicU64::new(0);
+        let read = || {
+            reads.fetch_add(1, Ordering::Relaxed);
+            ready(Ok(Bytes::from(vec![7; 9])))
+        };
+        let (one, two) = (BlobId([1; 32]), BlobId([2; 32]));
+        let (first, second) = tokio::join!(contents.get(one, read), contents.get(one, read));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert_eq!(first.0.as_ptr(), second.0.as_ptr());
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+
+        let mut other = pin!(contents.get(two, read));
+        tokio::select! {
+            biased;
+            _ = &mut other => panic!("there is no place for it"),
+            () = ready(()) => {}
+        }
+        drop(first);
+        // The second one still has it.
+        let third = contents.get(one, read).await.unwrap();
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+        drop((second, third));
+        other.await.unwrap();
+        assert_eq!(reads.load(Ordering::Relaxed), 2);
+        // What cannot be had is asked for again by the next one.
+        let lost = || ready(Err(Status::not_found("")));
+        contents.get(one, lost).await.unwrap_err();
+        contents.get(one, read).await.unwrap();
+        assert_eq!(contents.sent.lock().unwrap().len(), 1);
     }
 }

@@ -10,7 +10,7 @@ use common::grid::Grid;
 use common::ids::TaskId;
 use common::protocol::SweepNumber;
 use common::summary::Summary;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::at_rest::{self, Kept};
@@ -59,6 +59,8 @@ pub struct Sweeps<S> {
     /// How often a sweep was carried out, for the first time or again.
     begun: AtomicU64,
     lives: Mutex<BTreeMap<SweepNumber, Life>>,
+    /// Told whenever the files of a sweep that is over are written.
+    concluded: Notify,
 }
 
 /// Looks at the active sweeps once a second, for as long as somebody has them.
@@ -104,6 +106,7 @@ impl<S: Store> Sweeps<S> {
             paces: Paces::default(),
             begun: AtomicU64::new(0),
             lives: Mutex::new(BTreeMap::new()),
+            concluded: Notify::new(),
         });
         tokio::spawn(watch(Arc::downgrade(&sweeps)));
         sweeps
@@ -158,7 +161,7 @@ impl<S: Store> Sweeps<S> {
     }
 
     /// Adds a grid and carries it out. One that is known goes on as it is; one
-    /// that was cancelled is taken up again.
+    /// that was cancelled is taken up again, once its files are written.
     ///
     /// # Errors
     /// When it could not be made durable.
@@ -168,8 +171,13 @@ impl<S: Store> Sweeps<S> {
         data: DataTable,
         priority: i32,
     ) -> Result<StoredSweep, StoreError> {
-        let stored = submission::add(self.store.as_ref(), &grid, data.contents(), priority).await?;
-        let number = stored.number;
+        let added = submission::add(self.store.as_ref(), &grid, data.contents(), priority).await?;
+        let number = added.number;
+        self.concluded(number).await;
+        // Meanwhile it may have come to another state.
+        let now = self.store.sweeps().await?;
+        let now = now.into_iter().find(|stored| stored.number == number);
+        let stored = now.unwrap_or(added);
         let carried = self
             .lives()
             .get(&number)
@@ -183,6 +191,24 @@ impl<S: Store> Sweeps<S> {
             }
         }
         Ok(stored)
+    }
+
+    /// Waits while a sweep is over, or about to be, and its files are still to be written.
+    async fn concluded(&self, number: SweepNumber) {
+        loop {
+            // Hears everything from here on.
+            let concluded = self.concluded.notified();
+            let carried = matches!(self.lives().get(&number), Some(Life::Carried));
+            let active = move |core: &Core| {
+                let state = core.glance(number).map(|own| own.state);
+                matches!(state, Some(SweepState::Running | SweepState::Paused))
+            };
+            // Without a driver nothing comes to an end any more.
+            if !carried || self.handle.look(active).await != Some(false) {
+                return;
+            }
+            concluded.await;
+        }
     }
 
     fn carry_out(
@@ -218,6 +244,8 @@ impl<S: Store> Sweeps<S> {
     async fn conclude(&self, mut stored: StoredSweep, ended: Ended, began: Instant) {
         let Ok(mut workload) = ended.workload.into_any().downcast::<GridSweep>() else {
             tracing::error!("a sweep came back as something else");
+            self.lives().remove(&stored.number);
+            self.concluded.notify_waiters();
             return;
         };
         if ended.state == SweepState::Cancelled {
@@ -239,6 +267,7 @@ impl<S: Store> Sweeps<S> {
         }
         let moment = Box::new(Moment::of_summary(&summary));
         self.lives().insert(stored.number, Life::Over(moment));
+        self.concluded.notify_waiters();
         if let Some(notices) = &self.notices {
             notices.sweep_over(&stored, stored.state, &summary).await;
         }
@@ -387,6 +416,7 @@ impl<S: Store> Sweeps<S> {
     pub async fn change(self: &Arc<Self>, control: Control) -> Result<Done, String> {
         if let Control::Retry(number, tasks) = &control {
             let number = *number;
+            self.concluded(number).await;
             let over = move |core: &Core| core.workload(number).is_none();
             if self.handle.look(over).await == Some(true)
                 && let Some(kept) = self.kept(number).await?

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tests::processes::{
-    PATIENCE, RunningSweep, coordinator, output, program, send_signal, wait_until_gone,
+    PATIENCE, RunningSweep, coordinator, output, program, send_signal, wait, wait_until_gone,
 };
 use tests::scene::count;
 
@@ -640,4 +640,98 @@ fn the_batch_scripts_carry_out_a_sweep() {
     assert!(sweep.finish().success());
     assert_eq!(scene.summary("array"), scene.local());
     until("the end of the jobs", || slurm.jobs().is_empty());
+}
+
+/// In place of jobs, a worker of its own: the script without Slurm.
+const STAND_IN: &str = r#"#!/bin/sh
+left=$#
+while [ $left -gt 0 ]; do
+  word=$1; shift; left=$((left - 1))
+  case $word in
+    --launch) shift; left=$((left - 1)); set -- "$@" --local-workers 1; echo $$ > pid-$SLURM_JOB_ID ;;
+    *) set -- "$@" "$word" ;;
+  esac
+done
+exec PROGRAM "$@"
+"#;
+
+/// The script that runs the coordinator as a job, begun; its temporary folder is `tmp-JOB`.
+fn script(scene: &Scene, job: u32, save: u32) -> Child {
+    use std::os::unix::process::CommandExt;
+    fs::create_dir(scene.path(&format!("tmp-{job}"))).unwrap();
+    let log = fs::File::create(scene.path(&format!("log-{job}"))).unwrap();
+    let bin = scene.path("bin").display().to_string();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/slurm/coordinator.sbatch");
+    let mut command = Command::new("sh");
+    command
+        .arg(script)
+        .current_dir(scene.folder.path())
+        .env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap()))
+        .env("TMPDIR", scene.path(&format!("tmp-{job}")))
+        .env("SLURM_JOB_ID", job.to_string())
+        .env("SWEEP_TOKEN", &scene.token)
+        .env("NODE", "localhost")
+        .env("PORT", free_port().to_string())
+        .env("SAVE", save.to_string())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .process_group(0);
+    command.spawn().unwrap()
+}
+
+#[test]
+fn a_coordinator_that_is_killed_as_a_job_loses_no_result() {
+    const RESULTS: &str = "SELECT count(*) FROM results";
+    let scene = Scene::new();
+    fs::write(
+        scene.path("grid.yaml"),
+        GRID.replace("count: 20", "count: 40"),
+    )
+    .unwrap();
+    fs::create_dir(scene.path("bin")).unwrap();
+    let stand_in = STAND_IN.replace("PROGRAM", &program("coordinator").display().to_string());
+    let stand_in = scene.write("bin/coordinator", &stand_in);
+    fs::set_permissions(stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+    // What the one file that comes back holds.
+    let saved = || {
+        let look = scene.path("look");
+        let _ = fs::remove_dir_all(&look);
+        fs::create_dir(&look).unwrap();
+        let copied = fs::copy(scene.path("store.sqlite3"), look.join("store.sqlite3"));
+        copied.map_or(0, |_| count(&look, RESULTS))
+    };
+
+    // The node is lost: what was copied meanwhile is there.
+    let mut first = script(&scene, 1, 1);
+    until("a copy with results", || saved() > 0);
+    let group = format!("-{}", first.id());
+    run(Command::new("kill").args(["-KILL", "--", &group]));
+    wait(&mut first);
+    let before = saved();
+    assert!(before > 0);
+
+    // The coordinator is killed: the script copies all that it has recorded.
+    let mut second = script(&scene, 2, 100_000);
+    let pid = scene.path("pid-2");
+    let pid = || fs::read_to_string(&pid).ok()?.trim().parse::<u32>().ok();
+    until("the coordinator", || pid().is_some());
+    let stores = fs::read_dir(scene.path("tmp-2")).unwrap();
+    let mut stores = stores.map(|entry| entry.unwrap().path());
+    let store = stores.find(|path| path.join("store.sqlite3").exists());
+    let store = store.expect("it came along");
+    until("more results", || count(&store, RESULTS) > before + 3);
+    let recorded = count(&store, RESULTS);
+    send_signal(pid().unwrap(), "KILL");
+    let log = || fs::read_to_string(scene.path("log-2")).unwrap();
+    assert_eq!(wait(&mut second).code(), Some(137), "{}", log());
+    assert!(saved() >= recorded, "{}", log());
+    assert!(!store.exists());
+
+    let mut third = script(&scene, 3, 1);
+    let ended = wait(&mut third);
+    let log = fs::read_to_string(scene.path("log-3")).unwrap();
+    assert!(ended.success(), "{log}");
+    let summary = fs::read_to_string(scene.path("results/summary.json")).unwrap();
+    assert_eq!(summary, scene.local(), "{log}");
 }

@@ -207,6 +207,20 @@ fn a_cancelled_sweep_keeps_what_it_has_and_says_so() {
     assert_eq!(again.status.code(), Some(2), "{again:?}");
 }
 
+/// While the files of so many tasks are written.
+#[test]
+fn a_grid_that_is_submitted_right_after_it_was_cancelled_is_taken_up_again() {
+    let scene = Scene::new();
+    let (_running, url) = scene.serve("127.0.0.1:0");
+    let text = grid("wanted", "diabetes", 25_000);
+    scene.submit("wanted", &text, &url);
+    for _ in 0..2 {
+        scene.ask(&["cancel"], &url);
+        scene.submit("wanted", &text, &url);
+        assert_eq!(scene.status("wanted", &url)["state"], "running");
+    }
+}
+
 #[test]
 fn failed_tasks_and_only_they_are_tried_again() {
     let scene = Scene::new();

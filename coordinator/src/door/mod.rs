@@ -39,7 +39,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use crate::tls::Tls;
-use strangers::{Place, Strangers};
+pub(crate) use strangers::{Place, Strangers};
 
 /// Connections that have shown no token, at a time and door. More wait in the
 /// system's queue.
@@ -141,7 +141,7 @@ impl Doors {
                 door,
                 tls,
                 // Each door has its own: strangers of the network keep no local worker out.
-                strangers: Strangers::new(STRANGERS),
+                strangers: Strangers::new(STRANGERS, OF_ONE_ADDRESS),
                 to: to.clone(),
             };
             tokio::spawn(keeper.keep(listener));

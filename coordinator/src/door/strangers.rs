@@ -2,6 +2,8 @@
 //! together and from one address, and how often one address may send new ones.
 //!
 //! Who is turned away is hung up on and may try again; workers do.
+//!
+//! `http` keeps its places by the same rules; there a connection has one to its end.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::{BURST, OF_ONE_ADDRESS, RATE};
+use super::{BURST, RATE};
 
 /// Addresses without a stranger here that are remembered.
 const REMEMBERED: usize = 4096;
@@ -20,8 +22,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// All places of a door.
 #[derive(Debug)]
-pub(super) struct Strangers {
+pub(crate) struct Strangers {
     places: Arc<Semaphore>,
+    /// How many of them one address may have.
+    of_one_address: usize,
     addresses: Mutex<HashMap<IpAddr, Record>>,
 }
 
@@ -55,20 +59,21 @@ impl Record {
 }
 
 impl Strangers {
-    pub(super) fn new(places: usize) -> Arc<Self> {
+    pub(crate) fn new(places: usize, of_one_address: usize) -> Arc<Self> {
         Arc::new(Self {
             places: Arc::new(Semaphore::new(places)),
+            of_one_address,
             addresses: Mutex::default(),
         })
     }
 
     /// A place for whoever comes next; waits until there is one.
-    pub(super) async fn next(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn next(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
     /// Gives a place to a connection from `peer`; `None` if too many from there have one.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         self: &Arc<Self>,
         permit: OwnedSemaphorePermit,
         peer: IpAddr,
@@ -78,14 +83,14 @@ impl Strangers {
         let mut addresses = self.lock();
         let record = addresses.entry(address).or_insert_with(|| Record::new(now));
         record.renew(now);
-        if record.here >= OF_ONE_ADDRESS || record.allowance < 1.0 {
+        if record.here >= self.of_one_address || record.allowance < 1.0 {
             let recently = |told| now.duration_since(told) < SILENCE;
             if !record.told.is_some_and(recently) {
                 record.told = Some(now);
                 tracing::warn!(
                     %address,
                     here = record.here,
-                    "connections are turned away: too many from there without a valid token"
+                    "connections are turned away: too many from there, at a time or without a valid token"
                 );
             }
             return None;
@@ -125,7 +130,7 @@ impl Strangers {
 
 /// A stranger's place; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     strangers: Arc<Strangers>,
     address: IpAddr,
     trusted: bool,
@@ -134,7 +139,7 @@ pub(super) struct Place {
 
 impl Place {
     /// The stranger is none any more.
-    pub(super) fn give_up_for_trust(mut self) {
+    pub(crate) fn give_up_for_trust(mut self) {
         self.trusted = true;
     }
 }
@@ -158,6 +163,7 @@ fn network(peer: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use super::super::OF_ONE_ADDRESS;
     use super::*;
 
     async fn come_at(strangers: &Arc<Strangers>, peer: &str, now: Instant) -> Option<Place> {
@@ -168,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn one_address_leaves_places_for_others() {
         let now = Instant::now();
-        let strangers = Strangers::new(2 * OF_ONE_ADDRESS);
+        let strangers = Strangers::new(2 * OF_ONE_ADDRESS, OF_ONE_ADDRESS);
         let mut here = Vec::new();
         for _ in 0..OF_ONE_ADDRESS {
             here.extend(come_at(&strangers, "192.0.2.1", now).await);
@@ -185,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_may_send_strangers_only_so_often() {
         let now = Instant::now();
-        let strangers = Strangers::new(1);
+        let strangers = Strangers::new(1, OF_ONE_ADDRESS);
         // Those that show a token are not counted.
         for _ in 0..2 * BURST as usize {
             let honest = come_at(&strangers, "2001:db8:0:1::1", now).await;
@@ -211,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_remembered_is_bounded() {
         let now = Instant::now();
-        let strangers = Strangers::new(1);
+        let strangers = Strangers::new(1, OF_ONE_ADDRESS);
         for n in 0..3 * REMEMBERED {
             drop(
                 come_at(

@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
+use super::listen::Trust;
 use super::{Shared, text};
 use crate::cli::Secret;
 use crate::guard::hash;
@@ -121,6 +122,9 @@ pub(super) async fn require(
         .scope(bearer(request.headers()), Instant::now())
     {
         Some(scope) => {
+            if let Some(trust) = request.extensions().get::<Trust>() {
+                trust.gain();
+            }
             request.extensions_mut().insert(scope);
             next.run(request).await
         }

@@ -43,8 +43,8 @@ pub trait Store: Send + Sync + 'static {
     /// one, durably so.
     fn epoch(&self) -> u32;
 
-    /// Whether the coordinator of the epoch before could have had workers that
-    /// outlived it.
+    /// Whether the last coordinator before this one could have had workers that
+    /// outlived it. Commands that only opened the store at rest do not count.
     fn may_have_orphans(&self) -> bool;
 
     /// Makes records durable, all or none, and tells which results were there
@@ -316,6 +316,16 @@ pub struct Identity {
     pub host: String,
     /// The address that others can reach, if there is one.
     pub listen: Option<String>,
+    /// Whether it is a command that opens a store at rest, and grants nothing.
+    pub at_rest: bool,
     /// Version of the program.
     pub program_version: String,
+}
+
+impl Identity {
+    /// What stands in the column `listen` of its epoch: of a command at rest an empty text, so that
+    /// it is told from a coordinator that nobody could reach.
+    fn listens(&self) -> Option<&str> {
+        self.listen.as_deref().or(self.at_rest.then_some(""))
+    }
 }

@@ -29,7 +29,11 @@ pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
 pub(crate) trait Place {
     type Store: Store;
 
-    fn open(&self) -> Self::Store;
+    fn open(&self) -> Self::Store {
+        self.open_as(&Identity::default())
+    }
+
+    fn open_as(&self, identity: &Identity) -> Self::Store;
 }
 
 /// A store in a directory of its own, which goes with it.
@@ -48,8 +52,8 @@ impl Directory {
 impl Place for Directory {
     type Store = SqliteStore;
 
-    fn open(&self) -> SqliteStore {
-        SqliteStore::open(self.directory.path(), &Identity::default()).expect("a store")
+    fn open_as(&self, identity: &Identity) -> SqliteStore {
+        SqliteStore::open(self.directory.path(), identity).expect("a store")
     }
 }
 
@@ -77,8 +81,8 @@ impl Database {
 impl Place for Database {
     type Store = PostgresStore;
 
-    fn open(&self) -> PostgresStore {
-        wait(PostgresStore::open(&self.url, &Identity::default())).expect("a store")
+    fn open_as(&self, identity: &Identity) -> PostgresStore {
+        wait(PostgresStore::open(&self.url, identity)).expect("a store")
     }
 }
 
@@ -243,6 +247,27 @@ fn each_opening_claims_a_later_epoch(place: &impl Place) {
         // Dropped without a word, as by a crash.
         drop(store);
     }
+}
+
+/// Workers of a coordinator that crashed are waited for, whoever has looked at its store since.
+fn who_only_looks_hides_no_coordinator_that_had_workers(place: &impl Place) {
+    let reachable = Identity {
+        listen: Some("10.0.0.1:7070".into()),
+        ..Identity::default()
+    };
+    let at_rest = Identity {
+        at_rest: true,
+        ..Identity::default()
+    };
+    assert!(!place.open_as(&reachable).may_have_orphans());
+    for _ in 0..2 {
+        assert!(place.open_as(&at_rest).may_have_orphans());
+    }
+    assert!(place.open().may_have_orphans());
+    // That one could be reached by nobody.
+    drop(place.open_as(&at_rest));
+    assert!(!place.open().may_have_orphans());
+    assert_eq!(place.open().epoch(), 7, "each has one of its own");
 }
 
 fn tickets_become_durable_in_their_order(place: &impl Place) {
@@ -538,6 +563,7 @@ macro_rules! on_every_store {
 
 on_every_store!(
     each_opening_claims_a_later_epoch,
+    who_only_looks_hides_no_coordinator_that_had_workers,
     tickets_become_durable_in_their_order,
     a_ticket_that_nobody_waits_for_is_durable_all_the_same,
     what_the_store_held_already_is_told_record_by_record,

@@ -44,7 +44,7 @@ fn a_store_that_is_led_is_refused_with_its_leader_and_taken_over_after_it() {
     let identity = Identity {
         host: "headnode".into(),
         listen: Some("10.0.0.1:7070".into()),
-        program_version: "0.1.0".into(),
+        ..Identity::default()
     };
     let first = wait(PostgresStore::open(&place.url, &identity)).unwrap();
     wait(first.persist(Ticket(1), records(0..3).into())).unwrap();

@@ -23,7 +23,7 @@ fn a_store_that_is_in_use_is_refused_with_its_owner() {
     let identity = Identity {
         host: "headnode".into(),
         listen: Some("10.0.0.1:7070".into()),
-        program_version: String::new(),
+        ..Identity::default()
     };
     let first = SqliteStore::open(place.directory.path(), &identity).unwrap();
     let message = refused(&place).to_string();

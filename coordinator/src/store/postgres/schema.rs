@@ -95,7 +95,7 @@ pub(super) async fn last_owner(client: &Client) -> Result<Owner, StoreError> {
     Ok(row.map_or_else(Owner::default, |row| Owner {
         pid: u32::try_from(row.get::<_, i64>(0)).unwrap_or(0),
         host: row.get(1),
-        listen: row.get(2),
+        listen: row.get::<_, Option<String>>(2).filter(|a| !a.is_empty()),
         since: row.get::<_, i64>(3) as u64,
     }))
 }
@@ -128,7 +128,7 @@ async fn migrate_by(client: &mut Client, found: u32, steps: &[&str]) -> Result<(
     Ok(())
 }
 
-/// Claims the next epoch and tells whether the one before was reachable from elsewhere.
+/// Claims the next epoch and tells whether the last coordinator before was reachable from elsewhere.
 ///
 /// Waits for a transaction of the epoch before that is on its way; the next one finds itself
 /// deposed.
@@ -144,7 +144,8 @@ pub(super) async fn claim_epoch(
         let epoch: i64 = row.get(0);
         let before = transaction
             .query_opt(
-                "SELECT listen IS NOT NULL FROM epochs ORDER BY epoch DESC LIMIT 1",
+                "SELECT listen IS NOT NULL FROM epochs WHERE listen IS DISTINCT FROM '' \
+                 ORDER BY epoch DESC LIMIT 1",
                 &[],
             )
             .await?;
@@ -157,7 +158,7 @@ pub(super) async fn claim_epoch(
                     &text(&identity.host),
                     &i64::from(std::process::id()),
                     &text(&identity.program_version),
-                    &identity.listen.as_deref().map(text),
+                    &identity.listens().map(text),
                     &(unix_millis() as i64),
                 ],
             )

@@ -288,13 +288,13 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Writes the next epoch and tells whether the one before was reachable from
-/// elsewhere.
+/// Writes the next epoch and tells whether the last coordinator before was
+/// reachable from elsewhere.
 fn claim_epoch(connection: &Connection, identity: &Identity) -> Result<(u32, bool), StoreError> {
     let claim = || -> rusqlite::Result<(u32, bool)> {
         let before = connection.query_row(
-            "SELECT coalesce(max(epoch), 0), coalesce(max(CASE WHEN epoch = \
-             (SELECT max(epoch) FROM epochs) THEN listen IS NOT NULL END), 0) FROM epochs",
+            "SELECT coalesce(max(epoch), 0), coalesce((SELECT listen IS NOT NULL FROM epochs \
+             WHERE listen IS NOT '' ORDER BY epoch DESC LIMIT 1), 0) FROM epochs",
             [],
             |row| Ok((row.get::<_, u32>(0)?, row.get::<_, bool>(1)?)),
         )?;
@@ -307,7 +307,7 @@ fn claim_epoch(connection: &Connection, identity: &Identity) -> Result<(u32, boo
                 identity.host,
                 std::process::id(),
                 identity.program_version,
-                identity.listen,
+                identity.listens(),
                 unix_millis() as i64,
             ],
         )?;
