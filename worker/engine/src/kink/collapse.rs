@@ -12,27 +12,29 @@
 //! w(u) ≠ 0, the maximum is infinite: v = −s·w₀ with s large enough leads down.
 //!
 //! The maximum is not a convex problem: ascent from many starts finds ways down
-//! but proves nothing where it finds none. It is exact where the unit's inputs are the same on all
-//! rows (a dead layer below: two points); elsewhere what was found must lie below [`CLEAR`].
+//! but proves nothing where it finds none. No bound from above can settle it: where another unit
+//! of the same layer is active the ratio is exactly 1 in that unit's direction, because it is
+//! stationary. Growing the unit of zeros there splits the active one, which changes nothing.
 
 use common::math::slice::{axpy, dot, norm};
 use common::rng::{Philox, Purpose};
 
-use super::field::{Kink, Kinked, Signs};
+use super::field::{Kinked, Signs};
 use crate::linalg::SymmetricEigen;
 
 /// What is known about a collapsed unit.
 pub(super) enum Collapse {
-    /// The largest ratio found, clearly below 1.
+    /// The largest ratio found, at most 1.
     Stays(f64),
     /// A lower point, from which descent goes on.
     Revives(Vec<f64>),
-    /// The ratio is not clearly below 1, and no lower point was found.
+    /// The ratio is above 1, and no lower point was found.
     Undecided,
 }
 
-/// What the largest ratio found must lie below, since it is a lower bound of the largest.
-const CLEAR: f64 = 0.97;
+/// The largest ratio that counts as 1: what lies beyond is curvature of 1e-6·ρ, less than the
+/// tolerance on eigenvalues.
+const ONE: f64 = 1.0 + 1e-6;
 /// |w(u)|/|u| that is rounding.
 const NOTHING: f64 = 1e-13;
 
@@ -132,27 +134,6 @@ impl Test<'_, '_, '_> {
         At { ratio, v, ascent }
     }
 
-    /// Whether the unit has one activation, whose inputs are the same on all rows.
-    fn inputs_are_constant(&mut self, entries: &[(usize, usize)]) -> bool {
-        let [(activation, unit)] = entries else {
-            return false;
-        };
-        let rows = self.k.objective.problem().dims().rows;
-        let all: Vec<Kink> = (0..rows)
-            .map(|row| Kink {
-                entry: self.k.entries.index(*activation, row, *unit),
-                which: 0,
-            })
-            .collect();
-        self.k.field(self.x, self.signs);
-        let jacobian = self.k.jacobian(&all);
-        let mut rows = jacobian.chunks_exact(self.x.len());
-        let Some(first) = rows.next() else {
-            return true;
-        };
-        rows.all(|row| self.inputs.iter().all(|&i| row[i] == first[i]))
-    }
-
     /// The first step along (u, −R⁻¹w) that lowers the objective.
     fn descend(&mut self, u: &[f64], v: &[f64], value: f64) -> Option<Vec<f64>> {
         let length = norm(u);
@@ -186,7 +167,6 @@ pub(super) fn test(
 ) -> Collapse {
     let rho = k.objective.problem().regularizer().body_decay;
     let (inputs, outputs) = (k.units[unit].inputs.clone(), k.units[unit].outputs.clone());
-    let entries = k.units[unit].entries.clone();
     // R at the point itself, where w and its derivative vanish.
     k.field(x, signs);
     let n = outputs.len();
@@ -246,7 +226,7 @@ pub(super) fn test(
             }
         }
     }
-    if largest < CLEAR || (largest < 1.0 && t.inputs_are_constant(&entries)) {
+    if largest <= ONE {
         Collapse::Stays(largest)
     } else {
         Collapse::Undecided
