@@ -165,6 +165,9 @@ impl Grid {
 
     /// The number of a task, if the grid lists it.
     pub fn find(&self, task: &TaskSpec) -> Option<u64> {
+        if task.cell.sweep.is_some_and(|grid| grid != self.sha256) {
+            return None;
+        }
         let mut before = 0;
         for product in &self.parts {
             let mut draft = Draft {
@@ -172,6 +175,7 @@ impl Grid {
                 seed: task.seed,
                 start: task.start.clone(),
             };
+            draft.cell.sweep = None;
             // What the grid leaves open and a task has: the image of shipped
             // data, and the seed of a task that draws nothing.
             if product.dimension_of(Field::Image).is_none() {

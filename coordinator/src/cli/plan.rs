@@ -423,11 +423,11 @@ mod tests {
         );
         assert_eq!(
             sample("data: iris\naxes: {regularizer: [{body_decay: 2}, {body_decay: 3}]}"),
-            "regularizer.body_decay 3, seed 0, start standard"
+            "regularizer.body_decay 3.0, seed 0, start standard"
         );
         assert_eq!(
             sample("data: iris\naxes: {predictor_ridge: [2, 3], width: [5]}"),
-            "width 5, regularizer.predictor_ridge 3, seed 0, start standard"
+            "width 5, regularizer.predictor_ridge 3.0, seed 0, start standard"
         );
     }
 }

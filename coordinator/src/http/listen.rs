@@ -130,7 +130,8 @@ async fn answer(
     times: Times,
     place: Place,
 ) {
-    if timeout(times.silence, stream.readable()).await.is_err() {
+    // Readiness alone may be told without reason.
+    if timeout(times.silence, stream.peek(&mut [0])).await.is_err() {
         tracing::debug!(%peer, "a connection was ended: it says nothing");
         return;
     }
