@@ -62,7 +62,8 @@ pub struct Account {
     pub finished: bool,
 }
 
-/// Writes all files of a sweep.
+/// Writes all files of a sweep. Returns the kept minima whose parameters are not in the store, see
+/// [`crate::minima::write_all`].
 ///
 /// # Errors
 /// [`ExportError`]; what was written before it stays.
@@ -73,7 +74,7 @@ pub async fn write_all<S: Store>(
     workload: &mut GridSweep,
     summary: &Summary,
     account: &Account,
-) -> Result<(), ExportError> {
+) -> Result<Vec<TaskId>, ExportError> {
     let io = |path: &Path, source| ExportError::Io {
         path: path.to_owned(),
         source,
@@ -85,10 +86,13 @@ pub async fn write_all<S: Store>(
     write_runs(&parquet, store, sweep, workload, runs::Format::Parquet).await?;
     let mut run = run_json(store, sweep, Some(account)).await?;
     keep_verification(&folder.join("run.json"), &mut run);
+    let minima = folder.join("minima");
+    let without = crate::minima::write_all(&minima, store, sweep, workload).await?;
+    run["minima_without_parameters"] = serde_json::json!(without);
     let text = format!("{run:#}\n");
     write(&folder.join("run.json"), text.as_bytes())?;
-    crate::minima::write_all(&folder.join("minima"), store, sweep, workload).await?;
-    write_report(&folder.join("report.html"), sweep, summary, &run)
+    write_report(&folder.join("report.html"), sweep, summary, &run)?;
+    Ok(without)
 }
 
 /// Writes one row for each run; returns how many.

@@ -37,7 +37,9 @@ struct CellFiles {
     baseline: BaselineId,
 }
 
-/// Writes the minima of a sweep that are kept.
+/// Writes the minima of a sweep that are kept. Returns those whose parameters the store has not:
+/// their results were recorded by another sweep, or under another `--minima`. Their `TASK.json` is
+/// there all the same, and `worker run --minimum` computes them once more.
 ///
 /// # Errors
 /// When the disk or the store fails; what was written before stays.
@@ -46,10 +48,11 @@ pub async fn write_all<S: Store>(
     store: &S,
     sweep: &StoredSweep,
     workload: &GridSweep,
-) -> Result<(), ExportError> {
+) -> Result<Vec<TaskId>, ExportError> {
     let kept = workload.kept();
+    let mut without = Vec::new();
     if kept.is_empty() {
-        return Ok(());
+        return Ok(without);
     }
     let io = |path: &Path, source| ExportError::Io {
         path: path.to_owned(),
@@ -59,8 +62,7 @@ pub async fn write_all<S: Store>(
     let known = evidence(store, sweep, kept.iter().map(|(_, task)| *task).collect()).await?;
     let mut cells: HashMap<String, CellFiles> = HashMap::new();
     for (position, task) in kept {
-        let (Some(theta), Some(Evidence::Run(run))) = (store.theta(task).await?, known.get(&task))
-        else {
+        let Some(Evidence::Run(run)) = known.get(&task) else {
             continue;
         };
         let Some(planned) = workload.task_at(position) else {
@@ -76,9 +78,14 @@ pub async fn write_all<S: Store>(
             cells.insert(key.clone(), files);
         }
         let files = &cells[&key];
-        let path = folder.join(format!("{task}.npz"));
-        let archive = theta_archive(&files.arrays, &theta).map_err(|source| io(&path, source))?;
-        write(&path, &archive)?;
+        if let Some(theta) = store.theta(task).await? {
+            let path = folder.join(format!("{task}.npz"));
+            let archive =
+                theta_archive(&files.arrays, &theta).map_err(|source| io(&path, source))?;
+            write(&path, &archive)?;
+        } else {
+            without.push(task);
+        }
         let id = TaskId::from(files.baseline);
         let baseline = evidence(store, sweep, vec![id]).await?;
         let baseline = match baseline.get(&id) {
@@ -100,7 +107,7 @@ pub async fn write_all<S: Store>(
         let text = format!("{text:#}\n");
         write(&folder.join(format!("{task}.json")), text.as_bytes())?;
     }
-    Ok(())
+    Ok(without)
 }
 
 /// A baseline with R*, which the gap bound is taken against.

@@ -522,8 +522,16 @@ async fn conclude(
     };
     let written =
         export::write_all(&folder, store, &stored, &mut workload, &summary, &account).await;
-    if let Err(error) = written {
-        return fail(code::INTERNAL, &error.to_string());
+    let without = match written {
+        Ok(without) => without.len(),
+        Err(error) => return fail(code::INTERNAL, &error.to_string()),
+    };
+    if without > 0 {
+        print(&format!(
+            "{without} of the minima were recorded without their parameters, by another sweep or \
+             under another --minima; `worker run --minimum TASK.json --out minima` computes one once \
+             more, to the same bits. run.json names them.\n"
+        ));
     }
     print(&format!("Results: {}\n", folder.display()));
     if let Some(told) = told {

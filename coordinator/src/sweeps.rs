@@ -262,7 +262,11 @@ impl<S: Store> Sweeps<S> {
         let folder = default_folder(&self.address, &stored);
         let store = self.store.as_ref();
         match export::write_all(&folder, store, &stored, &mut workload, &summary, &account).await {
-            Ok(()) => tracing::info!(folder = %folder.display(), "a sweep is over"),
+            Ok(without) => tracing::info!(
+                folder = %folder.display(),
+                minima_without_parameters = without.len(),
+                "a sweep is over"
+            ),
             Err(error) => tracing::error!(%error, "the results of a sweep cannot be written"),
         }
         let moment = Box::new(Moment::of_summary(&summary));

@@ -250,6 +250,34 @@ fn an_extended_grid_computes_only_what_is_new() {
 }
 
 #[test]
+fn minima_recorded_without_their_parameters_are_named_and_can_be_computed_once_more() {
+    let scene = Scene::new();
+    let run = output(
+        scene
+            .command("bare")
+            .args(["--local-workers", "2", "--minima", "none"]),
+    );
+    assert!(run.status.success(), "{run:?}");
+    let run = output(scene.command("bare").args(["--local-workers", "2"]));
+    assert!(run.status.success(), "{run:?}");
+    let told = String::from_utf8_lossy(&run.stdout);
+    assert!(told.contains("without their parameters"), "{told}");
+    let account = std::fs::read(scene.path("bare-out").join("run.json")).unwrap();
+    let account: Value = serde_json::from_slice(&account).unwrap();
+    let task = account["minima_without_parameters"][0].as_str().unwrap();
+    let minima = scene.path("bare-out").join("minima");
+    let archive = minima.join(format!("{task}.npz"));
+    assert!(!archive.exists());
+    let mut again = worker();
+    again.args(["run", "--minimum"]);
+    again.arg(minima.join(format!("{task}.json")));
+    let run = output(again.arg("--out").arg(&minima));
+    assert!(run.status.success(), "{run:?}");
+    let run = output(worker().arg("verify").arg(&archive));
+    assert!(run.status.success(), "{run:?}");
+}
+
+#[test]
 fn a_second_coordinator_on_one_store_is_told_who_has_it() {
     let scene = Scene::slow();
     let mut first = RunningSweep::start(scene.command("shared").args(["--local-workers", "1"]));
